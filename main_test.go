@@ -1,0 +1,932 @@
+package main_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"ws-gateway/config"
+)
+
+// bin is the directory of the program under test, built as users would but with the race
+// detector.
+var bin string
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		var err error
+		if bin, err = os.MkdirTemp("", "ws-gateway"); err != nil {
+			panic(err)
+		}
+		defer os.RemoveAll(bin)
+		build := exec.Command("go", "build", "-race", "-ldflags", "-X main.version=v0.0.0-test", "-o", filepath.Join(bin, "ws-gateway"), ".")
+		build.Stderr = os.Stderr
+		if err := build.Run(); err != nil {
+			fmt.Fprintln(os.Stderr, "build the program:", err)
+			return 1
+		}
+		return m.Run()
+	}())
+}
+
+// quick has the race detector not sleep for a second when the program ends.
+const quick = "atexit_sleep_ms=0"
+
+// TestCommandLine runs the scripts of the command line.
+func TestCommandLine(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "config/testdata/script",
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("PATH", bin+string(os.PathListSeparator)+e.Getenv("PATH"))
+			e.Setenv("GORACE", quick)
+			return nil
+		},
+	})
+}
+
+// patience is how long anything may take that is not itself about time. Nothing waits for it
+// unless it fails.
+const patience = 20 * time.Second
+
+// A process is a running gateway.
+type process struct {
+	t    *testing.T
+	cmd  *exec.Cmd
+	ws   string // URLs, of what the greeting says
+	http string
+	stat string
+
+	mu   sync.Mutex
+	log  []string // lines; guarded by mu
+	news chan struct{}
+	done chan struct{} // closed when the process has ended and log is whole
+}
+
+// start runs the gateway with the given settings on free ports of loopback until the test
+// ends, and waits until it has greeted. A data race in it fails the test.
+func start(t *testing.T, env ...string) *process {
+	t.Helper()
+	return startAs(t, []string{filepath.Join(bin, "ws-gateway")}, env...)
+}
+
+// startAs is start for a command line of one's own.
+func startAs(t *testing.T, argv []string, env ...string) *process {
+	t.Helper()
+	p := &process{t: t, cmd: exec.Command(argv[0], argv[1:]...), news: make(chan struct{}, 1), done: make(chan struct{})}
+	p.cmd.Env = append([]string{
+		"PATH=" + os.Getenv("PATH"), "GORACE=" + quick, "WSGW_ADDR=127.0.0.1:0", "WSGW_STAT_ADDR=127.0.0.1:0", "WSGW_LOG_LEVEL=debug", "WSGW_DRAIN_WINDOW=0s",
+	}, env...)
+	stderr, err := p.cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go p.read(stderr)
+	t.Cleanup(func() {
+		p.cmd.Process.Kill()
+		<-p.done
+		if t.Failed() {
+			t.Logf("log of the gateway:\n%s", strings.Join(p.lines(), "\n"))
+		}
+	})
+	var up struct{ Clients, Push, Stat string }
+	if err := json.Unmarshal([]byte(p.wait(`"msg":"ws-gateway is up"`)), &up); err != nil {
+		t.Fatal(err)
+	}
+	p.ws, p.http, p.stat = up.Clients, strings.TrimSuffix(up.Push, "/push"), strings.TrimSuffix(up.Stat, "/stat")
+	return p
+}
+
+func (p *process) read(stderr io.Reader) {
+	defer close(p.done)
+	for lines := bufio.NewScanner(stderr); lines.Scan(); {
+		p.mu.Lock()
+		p.log = append(p.log, lines.Text())
+		p.mu.Unlock()
+		select {
+		case p.news <- struct{}{}:
+		default:
+		}
+	}
+	p.cmd.Wait()
+	if slices.ContainsFunc(p.lines(), func(l string) bool { return strings.Contains(l, "DATA RACE") }) {
+		p.t.Error("the gateway has a data race")
+	}
+}
+
+func (p *process) lines() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.log)
+}
+
+// wait returns the first line of the log that has all of parts.
+func (p *process) wait(parts ...string) string {
+	p.t.Helper()
+	timeout := time.After(patience)
+	for {
+		for _, l := range p.lines() {
+			if !slices.ContainsFunc(parts, func(part string) bool { return !strings.Contains(l, part) }) {
+				return l
+			}
+		}
+		select {
+		case <-p.news:
+		case <-p.done:
+			p.t.Fatalf("the gateway ended before it logged %q", parts)
+		case <-timeout:
+			p.t.Fatalf("the gateway did not log %q", parts)
+		}
+	}
+}
+
+// signal sends the process a signal.
+func (p *process) signal(s os.Signal) {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(s); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// exit returns the exit code, -1 for a signal, once the process has ended.
+func (p *process) exit() int {
+	p.t.Helper()
+	select {
+	case <-p.done:
+	case <-time.After(patience):
+		p.t.Fatal("the gateway does not end")
+	}
+	return p.cmd.ProcessState.ExitCode()
+}
+
+// get returns status and body of a GET.
+func (p *process) get(url string) (int, string) {
+	p.t.Helper()
+	resp, err := http.Get(url)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return resp.StatusCode, string(body)
+}
+
+// push posts to /push with curl and returns status and body.
+func (p *process) push(body string, args ...string) (status, answer string) {
+	p.t.Helper()
+	args = append([]string{"-sS", "-m", "20", "-w", "\n%{http_code}", "-H", "Content-Type: application/json", "-d", body, p.http + "/push"}, args...)
+	out, err := exec.Command("curl", args...).Output()
+	if err != nil {
+		p.t.Fatalf("curl: %v", err)
+	}
+	answer, status, _ = strings.Cut(string(out), "\n")
+	return status, answer
+}
+
+// A client is a WebSocket client.
+type client struct {
+	t *testing.T
+	*websocket.Conn
+}
+
+// dial connects a client that is closed when the test ends.
+func (p *process) dial() *client {
+	p.t.Helper()
+	c, _, err := websocket.Dial(within(p.t), p.ws, nil)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(func() { c.CloseNow() })
+	return &client{p.t, c}
+}
+
+// login connects a client and authenticates it.
+func (p *process) login(member int, token string) *client {
+	p.t.Helper()
+	c := p.dial()
+	c.say(fmt.Sprintf(`{"member_id":%d,"token":%q}`, member, token))
+	c.expect(fmt.Sprintf(`{"app":"gateway","member_id":-1,"text":"{\"code\":200,\"message\":\"hello %d\"}"}`, member))
+	return c
+}
+
+// subscribe subscribes to app.
+func (c *client) subscribe(app string) {
+	c.t.Helper()
+	c.say(`{"app":"` + app + `"}`)
+	c.expect(`{"app":"gateway","member_id":-1,"text":"{\"code\":200,\"message\":\"subscribe ` + app + ` success\"}"}`)
+}
+
+func (c *client) say(text string) {
+	c.t.Helper()
+	if err := c.Write(within(c.t), websocket.MessageText, []byte(text)); err != nil {
+		c.t.Fatalf("say %s: %v", text, err)
+	}
+}
+
+// expect fails unless the next message is exactly text.
+func (c *client) expect(text string) {
+	c.t.Helper()
+	if _, got, err := c.Read(within(c.t)); err != nil {
+		c.t.Fatalf("want %s: %v", text, err)
+	} else if string(got) != text {
+		c.t.Fatalf("\n got %s\nwant %s", got, text)
+	}
+}
+
+// expectClose fails unless the connection is closed next, with code.
+func (c *client) expectClose(code websocket.StatusCode) {
+	c.t.Helper()
+	_, got, err := c.Read(within(c.t))
+	if err == nil {
+		c.t.Fatalf("got %s, want close %d", got, code)
+	}
+	if websocket.CloseStatus(err) != code {
+		c.t.Fatalf("closed: %v, want %d", err, code)
+	}
+}
+
+func within(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// run runs the program to its end.
+func run(env []string, args ...string) (code int, stdout, stderr string) {
+	cmd := exec.Command(filepath.Join(bin, "ws-gateway"), args...)
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "GORACE=" + quick}, env...)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	var exit *exec.ExitError
+	if err := cmd.Run(); err != nil && !errors.As(err, &exit) {
+		panic(err)
+	}
+	return cmd.ProcessState.ExitCode(), out.String(), errs.String()
+}
+
+// TestReadme plays the first minute of README.md: what its terminals show must come true,
+// with other ports and whatever epoch.
+func TestReadme(t *testing.T) {
+	data, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, minute, _ := strings.Cut(string(data), "## The first minute")
+	minute, _, _ = strings.Cut(minute, "\n## ")
+	var blocks [][]string
+	for i, part := range strings.Split(minute, "```") {
+		if lines, ok := strings.CutPrefix(part, "console\n"); ok && i%2 == 1 {
+			blocks = append(blocks, strings.Split(strings.TrimSuffix(lines, "\n"), "\n"))
+		}
+	}
+	if len(blocks) != 4 || blocks[0][0] != "$ go run ." || blocks[1][0] != "$ make test" {
+		t.Fatalf("the first minute is not two commands, a subscriber and a backend: %q", blocks)
+	}
+	p := start(t, "WSGW_LOG_LEVEL=info")
+	here := strings.NewReplacer(
+		"go run . sub match", "ws-gateway sub match --url "+p.ws,
+		"http://127.0.0.1:5000", p.http, "http://127.0.0.1:6000", p.stat)
+	shell := func(line string) *exec.Cmd {
+		command, ok := strings.CutPrefix(line, "$ ")
+		if !ok {
+			t.Fatalf("%q is not a command", line)
+		}
+		cmd := exec.CommandContext(within(t), "sh", "-c", "exec "+here.Replace(command))
+		cmd.Env = []string{"PATH=" + bin + string(os.PathListSeparator) + os.Getenv("PATH"), "GORACE=" + quick}
+		return cmd
+	}
+
+	sub := shell(blocks[2][0])
+	out, err := sub.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sub.Stderr = sub.Stdout // as on a terminal
+	if err := sub.Start(); err != nil {
+		t.Fatal(err)
+	}
+	shown := bufio.NewScanner(out)
+	next := func(want string) {
+		t.Helper()
+		if !shown.Scan() || shown.Text() != want {
+			t.Errorf("the subscriber's terminal shows %q, README.md has %q", shown.Text(), want)
+		}
+	}
+	next(blocks[2][1])
+	epoch := regexp.MustCompile(`"epoch":"[^"]+"`)
+	backend := blocks[3]
+	for len(backend) > 0 {
+		got, err := shell(backend[0]).Output()
+		if err != nil {
+			t.Fatalf("%s: %v", backend[0], err)
+		}
+		if got := strings.TrimSuffix(epoch.ReplaceAllString(string(got), `"epoch":"E"`), "\n"); got != backend[1] {
+			t.Errorf("%s\nshows %s\nREADME.md has %s", backend[0], got, backend[1])
+		}
+		backend = backend[2:]
+	}
+	next(blocks[2][2])
+	sub.Process.Signal(os.Interrupt)
+	if err := sub.Wait(); err != nil {
+		t.Errorf("sub ended with %v", err)
+	}
+}
+
+// TestDashboard is about the page of the program as it is started: it is where the greeting
+// says, knows where clients connect, and pushes.
+func TestDashboard(t *testing.T) {
+	p := start(t)
+	page := p.wait("look at it, and try it, in a browser: " + p.stat + "/")
+	if _, body := p.get(p.stat + "/"); !strings.Contains(body, `src="/dashboard/app.js"`) {
+		t.Errorf("%s: GET / is %s", page, body)
+	}
+	want := `{"gateway":"` + p.ws + `","member":123456,"token":"654321","push":true,"explain":true}` + "\n"
+	if _, body := p.get(p.stat + "/dashboard/settings"); body != want {
+		t.Errorf("settings %s, want %s", body, want)
+	}
+	if _, body := p.get(p.stat + "/dashboard/client.js"); !strings.Contains(body, "WSGateway") {
+		t.Errorf("client.js is %.100s", body)
+	}
+	if _, body := p.get(p.stat + "/dashboard/explain?member=-1&action=subscribe&app=im"); !strings.Contains(body, `"allowed":false,"rule":"im"`) {
+		t.Errorf("explain: %s", body)
+	}
+
+	c := p.login(123456, "654321")
+	c.subscribe("match")
+	resp, err := http.Post(p.stat+"/dashboard/push", "application/json", strings.NewReader(`{"app":"match","text":"from the page"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusAccepted {
+		t.Errorf("push: %s", resp.Status)
+	}
+	c.expect(`{"app":"match","member_id":-1,"text":"from the page"}`)
+}
+
+// TestDashboardShowsTokensOfTheDemoOnly is about what it fills in for whoever looks.
+func TestDashboardShowsTokensOfTheDemoOnly(t *testing.T) {
+	p := start(t, "WSGW_AUTH=none")
+	if _, body := p.get(p.stat + "/dashboard/settings"); !strings.Contains(body, `"member":0,"token":""`) {
+		t.Errorf("settings %s", body)
+	}
+}
+
+const (
+	unauthorized = `{"app":"gateway","member_id":-1,"text":"{\"code\":401,\"message\":\"unauthorized\"}"}`
+	unavailable  = `{"app":"gateway","member_id":-1,"text":"{\"code\":503,\"message\":\"auth unavailable\"}"}`
+)
+
+// refuse connects a client whose token is refused; it stays as anonymous.
+func (p *process) refuse(member int, token string) {
+	p.t.Helper()
+	c := p.dial()
+	c.say(fmt.Sprintf(`{"member_id":%d,"token":%q}`, member, token))
+	c.expect(unauthorized)
+	c.subscribe("match")
+}
+
+func TestLoginByCallback(t *testing.T) {
+	const canary = "canary-91be"
+	var broken atomic.Bool
+	endpoint := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		_, password, _ := r.BasicAuth()
+		switch {
+		case broken.Load():
+			fmt.Fprintf(w, "Fatal error near %s", body)
+		case password == canary && string(body) == `{"member_id":42,"token":"`+canary+`"}`:
+			io.WriteString(w, `{"uid":42,"roles":["gold"]}`)
+		default:
+			w.WriteHeader(http.StatusForbidden)
+		}
+	}))
+	defer endpoint.Close()
+	url := strings.Replace(endpoint.URL, "//", "//gateway:"+canary+"@", 1) + "/?key=" + canary
+	p := start(t, "WSGW_AUTH=callback", "WSGW_AUTH_URL="+url, "HTTP_PROXY=http://192.0.2.1:1")
+	p.login(42, canary)
+	p.refuse(42, canary+"x")
+	p.refuse(43, canary)
+	broken.Store(true)
+	c := p.dial()
+	c.say(`{"member_id":42,"token":"` + canary + `"}`)
+	c.expect(unavailable)
+	c.expectClose(websocket.StatusTryAgainLater)
+	p.wait(`"level":"WARN"`, "auth backend", "cause")
+	if _, metrics := p.get(p.stat + "/metrics"); strings.Contains(metrics, canary) {
+		t.Error("A09: /metrics tells a secret")
+	}
+	if log := strings.Join(p.lines(), "\n"); strings.Contains(log, canary) {
+		t.Errorf("A09: the log tells a secret:\n%s", log)
+	}
+}
+
+func TestLoginByJWT(t *testing.T) {
+	secret := strings.Repeat("canary-52aa", 4)
+	sign := func(member int, ttl time.Duration) string {
+		b64 := base64.RawURLEncoding.EncodeToString
+		claims := fmt.Sprintf(`{"sub":"%d","aud":"gateway","exp":%d}`, member, time.Now().Add(ttl).Unix())
+		token := b64([]byte(`{"alg":"HS256"}`)) + "." + b64([]byte(claims))
+		mac := hmac.New(sha256.New, []byte(secret))
+		mac.Write([]byte(token))
+		return token + "." + b64(mac.Sum(nil))
+	}
+	p := start(t, "WSGW_AUTH=jwt", "WSGW_JWT_SECRET="+secret, "WSGW_JWT_AUDIENCE=gateway")
+	p.login(42, sign(42, time.Hour))
+	p.refuse(43, sign(42, time.Hour))
+	p.refuse(42, sign(42, -time.Second))
+	p.refuse(123456, "654321")
+	c := p.login(42, sign(42, 3*time.Second))
+	c.expect(`{"app":"gateway","member_id":-1,"text":"{\"code\":401,\"message\":\"token expiring\"}"}`)
+	c.expectClose(4015)
+	if log := strings.Join(p.lines(), "\n"); strings.Contains(log, secret[:11]) || strings.Contains(log, "eyJ") {
+		t.Errorf("A09: the log tells a secret:\n%s", log)
+	}
+}
+
+func TestLoginByNobody(t *testing.T) {
+	p := start(t, "WSGW_AUTH=none")
+	p.refuse(123456, "654321")
+}
+
+// The settings that AUTH.md speaks of exist.
+func TestAuthDocument(t *testing.T) {
+	text, err := os.ReadFile("session/auth/AUTH.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var known []string
+	for _, s := range config.Settings() {
+		known = append(known, s.Name)
+	}
+	names := regexp.MustCompile(`WSGW_[A-Z_]+`).FindAllString(string(text), -1)
+	if len(names) == 0 {
+		t.Error("AUTH.md names no setting")
+	}
+	for _, name := range names {
+		if !slices.Contains(known, name) {
+			t.Errorf("AUTH.md names %s, which is no setting", name)
+		}
+	}
+}
+
+func TestQuickStart(t *testing.T) {
+	p := start(t)
+	c := p.login(123456, "654321")
+	c.subscribe("match")
+
+	status, body := p.push(`{"app":"match","member_id":-1,"text":"{\"hello\":\"world\"}"}`)
+	var receipt struct {
+		Code, Offset, Subscribers int
+		App, Epoch, Durability    string
+	}
+	if err := json.Unmarshal([]byte(body), &receipt); err != nil || status != "202" || receipt.App != "match" || receipt.Subscribers != 1 || receipt.Durability != "memory" {
+		t.Errorf("push: %s %s %v", status, body, err)
+	}
+	c.expect(`{"app":"match","member_id":-1,"text":"{\"hello\":\"world\"}"}`)
+
+	if _, body := p.get(p.stat + "/stat"); body != "match 1\n" {
+		t.Errorf("/stat is %q, want %q", body, "match 1\n")
+	}
+	if code, _ := p.get(p.stat + "/readyz"); code != 200 {
+		t.Errorf("/readyz is %d, want 200", code)
+	}
+	c.Close(websocket.StatusNormalClosure, "")
+	p.signal(syscall.SIGTERM)
+	if code := p.exit(); code != 0 {
+		t.Errorf("exit code %d, want 0", code)
+	}
+}
+
+func TestGreeting(t *testing.T) {
+	p := start(t, "WSGW_LOG_FORMAT=auto")
+	l := p.wait(`"msg":"push is open to this machine`)
+	var made struct{ Key string }
+	if err := json.Unmarshal([]byte(l), &made); err != nil || len(made.Key) < 40 {
+		t.Fatalf("no push key in %s", l)
+	}
+	// Through a proxy the key is needed, and the one that was logged is good.
+	forwarded := []string{"-H", "X-Forwarded-For: 192.0.2.1"}
+	if status, body := p.push(`{"app":"match","text":""}`, forwarded...); status != "401" {
+		t.Errorf("forwarded push without key: %s %s, want 401", status, body)
+	}
+	if status, body := p.push(`{"app":"match","text":""}`, append(forwarded, "-H", "X-Push-Key: "+made.Key)...); status != "202" {
+		t.Errorf("forwarded push with the logged key: %s %s, want 202", status, body)
+	}
+	if n := len(p.lines()); n > 12 {
+		t.Errorf("%d lines of log, and nothing has happened yet", n)
+	}
+}
+
+func TestDoor(t *testing.T) {
+	p := start(t, "WSGW_DOORS=/barrage=session/script/doors/barrage.lua", "WSGW_PUSH_KEYS=key")
+	p.ws += "barrage"
+	c := p.dial()
+	c.say(`{"op":"subscribe","channel":"100001@video"}`)
+	c.expect(`{"result":true}`)
+	if status, body := p.push(`{"app":"video:100001","text":"{\"hello\":1}"}`, "-H", "X-Push-Key: key"); status != "202" {
+		t.Fatalf("push: %s %s", status, body)
+	}
+	c.expect(`{"hello":1}`) // as it is, without the envelope
+	if _, body := p.get(p.stat + "/stat"); body != "video:100001 1\n" {
+		t.Errorf("/stat is %q", body)
+	}
+}
+
+func TestC04Refuses(t *testing.T) {
+	taken := start(t)
+	addr := strings.TrimPrefix(taken.http, "http://")
+	pem := filepath.Join(t.TempDir(), "bad.pem")
+	if err := os.WriteFile(pem, []byte("not a certificate"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name string
+		env  []string
+		code int
+		want string // in the one line of stderr
+	}{
+		{"port in use", []string{"WSGW_ADDR=" + addr}, 1, addr + ": bind: address already in use"},
+		{"stat port in use", []string{"WSGW_ADDR=127.0.0.1:0", "WSGW_STAT_ADDR=" + addr}, 1, addr + ": bind: address already in use"},
+		{"not an address of this machine", []string{"WSGW_ADDR=192.0.2.1:0"}, 1, "192.0.2.1:0: "},
+		{"bad TLS pair", []string{"WSGW_ADDR=127.0.0.1:0", "WSGW_TLS_CERT=" + pem, "WSGW_TLS_KEY=" + pem}, 1, pem},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			code, stdout, stderr := run(append([]string{"WSGW_STAT_ADDR=127.0.0.1:0", "WSGW_LOG_LEVEL=error"}, tt.env...))
+			if code != tt.code || stdout != "" || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, tt.want) {
+				t.Errorf("exit %d, stdout %q, stderr %q; want exit %d and one line with %q", code, stdout, stderr, tt.code, tt.want)
+			}
+		})
+	}
+}
+
+func TestC05Addresses(t *testing.T) {
+	for _, tt := range []struct {
+		addr, url string // of WSGW_ADDR, and how the URL in the greeting begins
+		reach     []string
+	}{
+		{"127.0.0.1:0", "http://127.0.0.1:", []string{"127.0.0.1"}},
+		{"[::1]:0", "http://[::1]:", []string{"[::1]"}},
+		{":0", "http://127.0.0.1:", []string{"127.0.0.1", "[::1]"}},
+		{"[::ffff:127.0.0.1]:0", "http://127.0.0.1:", []string{"127.0.0.1"}},
+		{"localhost:0", "http://", []string{"localhost"}},
+	} {
+		t.Run(tt.addr, func(t *testing.T) {
+			p := start(t, "WSGW_ADDR="+tt.addr)
+			if !strings.HasPrefix(p.http, tt.url) {
+				t.Errorf("greets with %s, want %s...", p.http, tt.url)
+			}
+			port := p.http[strings.LastIndex(p.http, ":"):]
+			for _, host := range tt.reach {
+				p.http, p.ws = "http://"+host+port, "ws://"+host+port
+				p.login(123456, "654321") // the demo member: this is loopback
+				if status, body := p.push(`{"app":"match","text":""}`); status != "202" {
+					t.Errorf("push to %s: %s %s", host, status, body)
+				}
+			}
+		})
+	}
+}
+
+func TestN02Drain(t *testing.T) {
+	p := start(t, "WSGW_DRAIN_DELAY=2s", "WSGW_DRAIN_WINDOW=500ms")
+	var clients []*client
+	for range 20 {
+		c := p.login(123456, "654321")
+		c.subscribe("match")
+		clients = append(clients, c)
+	}
+	p.signal(syscall.SIGTERM)
+	p.wait(`"msg":"draining"`)
+
+	// For the delay it is not ready, and yet serves those who come.
+	if code, _ := p.get(p.stat + "/readyz"); code != 503 {
+		t.Errorf("/readyz is %d while draining, want 503", code)
+	}
+	if code, _ := p.get(p.stat + "/healthz"); code != 200 {
+		t.Errorf("/healthz is %d while draining, want 200", code)
+	}
+	late := p.login(123456, "654321")
+	late.subscribe("match")
+	clients = append(clients, late)
+	const messages = 1000
+	var batch []string
+	for i := range messages {
+		batch = append(batch, fmt.Sprintf(`{"app":"match","text":"%d"}`, i))
+	}
+	if status, body := p.push("[" + strings.Join(batch, ",") + "]"); status != "202" {
+		t.Fatalf("push while draining: %s %s", status, body)
+	}
+
+	// What was accepted arrives before the close.
+	var wg sync.WaitGroup
+	for _, c := range clients {
+		wg.Go(func() {
+			for i := range messages {
+				_, got, err := c.Read(within(t))
+				if want := fmt.Sprintf(`{"app":"match","member_id":-1,"text":"%d"}`, i); err != nil || string(got) != want {
+					t.Errorf("got %s %v, want %s", got, err, want)
+					return
+				}
+			}
+			if _, _, err := c.Read(within(t)); websocket.CloseStatus(err) != websocket.StatusServiceRestart {
+				t.Errorf("closed: %v, want 1012", err)
+			}
+		})
+	}
+	wg.Wait()
+	if code := p.exit(); code != 0 {
+		t.Errorf("exit code %d, want 0", code)
+	}
+}
+
+// A client resumes over a planned restart; after a kill it is told that it cannot.
+func TestN02WarmRestart(t *testing.T) {
+	dir := "WSGW_STATE_DIR=" + filepath.Join(t.TempDir(), "state")
+	position := func(app string, epoch string, offset int) string {
+		return fmt.Sprintf(`{"app":"%s","position":{"epoch":"%s","offset":%d}}`, app, epoch, offset)
+	}
+	push := func(p *process, text string) (epoch string) {
+		t.Helper()
+		status, body := p.push(`{"app":"match","text":"` + text + `"}`)
+		var receipt struct{ Epoch string }
+		if err := json.Unmarshal([]byte(body), &receipt); err != nil || status != "202" {
+			t.Fatalf("push: %s %s", status, body)
+		}
+		return receipt.Epoch
+	}
+	p := start(t, dir)
+	epoch := push(p, "one")
+	push(p, "two")
+	p.signal(syscall.SIGTERM)
+	if code := p.exit(); code != 0 {
+		t.Errorf("exit code %d, want 0", code)
+	}
+
+	p = start(t, dir)
+	if again := push(p, "three"); again != epoch {
+		t.Errorf("the epoch is %s after a planned restart, was %s", again, epoch)
+	}
+	c := p.login(123456, "654321")
+	c.say(position("match", epoch, 1))
+	c.expect(fmt.Sprintf(`{"app":"gateway","member_id":-1,"text":"{\"code\":200,\"message\":\"subscribe match success\",\"position\":{\"epoch\":\"%s\",\"offset\":3},\"recovered\":true}"}`, epoch))
+	c.expect(`{"app":"match","member_id":-1,"text":"two","offset":2,"prev":1}`)
+	c.expect(`{"app":"match","member_id":-1,"text":"three","offset":3,"prev":2}`)
+	p.signal(syscall.SIGKILL)
+	p.exit()
+
+	p = start(t, dir)
+	if again := push(p, "four"); again == epoch {
+		t.Errorf("the epoch goes on after a kill: offsets are given twice")
+	}
+	p.signal(syscall.SIGTERM)
+	p.exit()
+}
+
+func TestN02SecondSignalEndsAtOnce(t *testing.T) {
+	p := start(t, "WSGW_DRAIN_DELAY=1h")
+	p.signal(syscall.SIGTERM)
+	p.wait(`"msg":"draining"`)
+	p.signal(syscall.SIGINT)
+	p.exit()
+	if status := p.cmd.ProcessState.Sys().(syscall.WaitStatus); !status.Signaled() || status.Signal() != syscall.SIGINT {
+		t.Errorf("ended with %v, want by SIGINT", p.cmd.ProcessState)
+	}
+}
+
+// write writes a file of a test's directory anew, as editors do: atomically.
+func write(t *testing.T, path, data string) {
+	t.Helper()
+	if err := os.WriteFile(path+".new", []byte(data), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestReload(t *testing.T) {
+	dir := t.TempDir()
+	rules, members, keys := filepath.Join(dir, "apps.yaml"), filepath.Join(dir, "members.yaml"), filepath.Join(dir, "keys")
+	entry := func(member int) (line, token string) {
+		code, stdout, stderr := run(nil, "token", "--member", fmt.Sprint(member))
+		if code != 0 {
+			t.Fatal(stderr)
+		}
+		return stdout, strings.TrimSpace(stderr[strings.LastIndex(stderr, " ")+1:])
+	}
+	line42, token42 := entry(42)
+	line43, token43 := entry(43)
+	write(t, rules, "apps: {vip: {subscribe: [members]}}")
+	write(t, members, "members:\n"+line42+line43)
+	write(t, keys, "first-key\n")
+	p := start(t, "WSGW_APPS_FILE="+rules, "WSGW_AUTH=static", "WSGW_MEMBERS_FILE="+members, "WSGW_PUSH_KEYS_FILE="+keys)
+	c42, c43 := p.login(42, token42), p.login(43, token43)
+	c42.subscribe("vip")
+	c43.subscribe("vip")
+	failed := func() string {
+		_, metrics := p.get(p.stat + "/metrics")
+		for l := range strings.Lines(metrics) {
+			if strings.HasPrefix(l, `wsgateway_reload_failed{what="apps"}`) {
+				return strings.TrimSpace(l[strings.LastIndex(l, " "):])
+			}
+		}
+		return "missing"
+	}
+
+	t.Run("C02 a bad file changes nothing", func(t *testing.T) {
+		write(t, rules, "apps: {vip: {subscribe: [43], whatever: 1}}")
+		p.signal(syscall.SIGHUP)
+		p.wait(`"level":"ERROR"`, "apps.yaml:1:", "whatever")
+		if got := failed(); got != "1" {
+			t.Errorf("reload_failed is %s, want 1", got)
+		}
+		if status, body := p.push(`{"app":"vip","text":"still"}`, "-H", "X-Push-Key: first-key"); status != "202" {
+			t.Fatalf("push: %s %s", status, body)
+		}
+		for _, c := range []*client{c42, c43} {
+			c.expect(`{"app":"vip","member_id":-1,"text":"still"}`)
+		}
+	})
+	t.Run("C03 tighter rules reach live sessions", func(t *testing.T) {
+		write(t, rules, "apps: {vip: {subscribe: [43]}}")
+		p.signal(syscall.SIGHUP)
+		c42.expect(`{"app":"gateway","member_id":-1,"text":"{\"code\":403,\"message\":\"subscribe vip forbidden\"}"}`)
+		if got := failed(); got != "0" {
+			t.Errorf("reload_failed is %s, want 0", got)
+		}
+	})
+	t.Run("C03 so do keys", func(t *testing.T) {
+		write(t, keys, "second-key\n")
+		resp, err := http.Post(p.stat+"/reload", "", nil)
+		if err != nil || resp.StatusCode != 200 {
+			t.Fatalf("POST /reload: %v %v", resp, err)
+		}
+		resp.Body.Close()
+		for key, want := range map[string]string{"first-key": "401", "second-key": "202"} {
+			if status, body := p.push(`{"app":"vip","text":"new"}`, "-H", "Authorization: Bearer "+key); status != want {
+				t.Errorf("push with %s: %s %s, want %s", key, status, body, want)
+			}
+		}
+		c43.expect(`{"app":"vip","member_id":-1,"text":"new"}`)
+	})
+	t.Run("C03 and members", func(t *testing.T) {
+		write(t, members, "members:\n"+line42)
+		p.signal(syscall.SIGHUP)
+		c43.expectClose(4015) // to come back, and be refused
+		again := p.dial()
+		again.say(fmt.Sprintf(`{"member_id":43,"token":%q}`, token43))
+		again.expect(`{"app":"gateway","member_id":-1,"text":"{\"code\":401,\"message\":\"unauthorized\"}"}`)
+		c42.subscribe("match") // the other member never noticed
+	})
+}
+
+func TestR01OpenFiles(t *testing.T) {
+	p := startAs(t, []string{"bash", "-c", "ulimit -n 256 && exec " + filepath.Join(bin, "ws-gateway")}, "WSGW_MAX_HANDSHAKES=0")
+	const allowed = 256 - 64 // the reserve is more than 10 % of so few
+	var first *client
+	for range allowed {
+		c := p.dial()
+		if first == nil {
+			first = c
+		}
+	}
+	for range 10 {
+		_, resp, err := websocket.Dial(within(t), p.ws, nil)
+		if err == nil || resp == nil || resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" {
+			t.Fatalf("connection too many: %v %v, want 503 with Retry-After", resp, err)
+		}
+	}
+	if status, body := p.push(`{"app":"match","text":""}`); status != "202" {
+		t.Errorf("push: %s %s, want 202", status, body)
+	}
+	if _, metrics := p.get(p.stat + "/metrics"); !strings.Contains(metrics, `wsgateway_refused_total{reason="connections"} 10`) {
+		t.Error("the refusals are not counted")
+	}
+	first.Close(websocket.StatusNormalClosure, "")
+	p.wait(`"msg":"session closed"`, `"code":1000`)
+	p.login(123456, "654321") // a seat is free again
+}
+
+func TestR02MemoryLimit(t *testing.T) {
+	limit := func(env ...string) string {
+		p := start(t, env...)
+		_, metrics := p.get(p.stat + "/metrics")
+		for l := range strings.Lines(metrics) {
+			if value, ok := strings.CutPrefix(l, "go_gc_gomemlimit_bytes "); ok {
+				return strings.TrimSpace(value)
+			}
+		}
+		return "missing"
+	}
+	if got := limit(); got == "missing" || strings.HasPrefix(got, "9.223372036854776e+18") {
+		t.Errorf("the memory limit is %s by default, want 90 %% of what there is", got)
+	}
+	if got := limit("GOMEMLIMIT=1GiB"); got != "1.073741824e+09" {
+		t.Errorf("the memory limit is %s with GOMEMLIMIT=1GiB", got)
+	}
+}
+
+func TestA09SecretsStayInside(t *testing.T) {
+	const canary = "canary-7f3a"
+	p := start(t, "WSGW_PUSH_KEYS="+canary+"-key", "WSGW_STAT_KEY=")
+	c := p.dial()
+	c.say(`{"member_id":123456,"token":"` + canary + `-token"}`)
+	c.expect(`{"app":"gateway","member_id":-1,"text":"{\"code\":401,\"message\":\"unauthorized\"}"}`)
+	c.subscribe("match")
+	p.push(`{"app":"match","text":"`+canary+`-text"}`, "-H", "X-Push-Key: "+canary+"-key")
+	c.expect(`{"app":"match","member_id":-1,"text":"` + canary + `-text"}`)
+	p.push(`{"app":"match","text":"`+canary+`-text"}`, "-H", "X-Push-Key: "+canary+"-wrong")
+	p.push(`{"app":"match","text":"`+canary+`-broken`, "-H", "X-Push-Key: "+canary+"-key")
+	c.say(`{"op":"` + canary + `-op"`)
+	c.expect(`{"app":"gateway","member_id":-1,"text":"{\"code\":400,\"message\":\"bad subscribe message\"}"}`)
+	for _, path := range []string{"/stat", "/metrics"} {
+		if _, body := p.get(p.stat + path); strings.Contains(body, canary) {
+			t.Errorf("%s tells a secret:\n%s", path, body)
+		}
+	}
+	c.Close(websocket.StatusNormalClosure, "")
+	p.signal(syscall.SIGTERM)
+	p.exit()
+	if log := strings.Join(p.lines(), "\n"); strings.Contains(log, canary) {
+		t.Errorf("the log tells a secret:\n%s", log)
+	}
+}
+
+// metric returns the value of a metric without labels.
+func (p *process) metric(name string) float64 {
+	p.t.Helper()
+	_, metrics := p.get(p.stat + "/metrics")
+	for l := range strings.Lines(metrics) {
+		if value, ok := strings.CutPrefix(l, name+" "); ok {
+			v, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
+			if err != nil {
+				p.t.Fatal(err)
+			}
+			return v
+		}
+	}
+	p.t.Fatalf("no metric %s", name)
+	return 0
+}
+
+func TestS05NothingIsLeftOfConnections(t *testing.T) {
+	const connections = 3000
+	for _, transport := range []string{"event", "goroutine"} {
+		t.Run(transport, func(t *testing.T) {
+			p := start(t, "WSGW_TRANSPORT="+transport, "WSGW_PPROF=true", "WSGW_LOG_LEVEL=info")
+			comeAndGo := func() (goroutines, files, heap float64) {
+				code, stdout, stderr := run(nil, "bench", "connect", "-url", p.ws, "-connections", fmt.Sprint(connections), "-warmup", "0s", "-duration", "1ms")
+				if code != 0 {
+					t.Fatal(stdout, stderr)
+				}
+				deadline := time.After(patience)
+				for _, left := p.get(p.stat + "/stat"); left != ""; _, left = p.get(p.stat + "/stat") {
+					select {
+					case <-deadline:
+						t.Fatalf("subscribers that are gone: %s", left)
+					default:
+					}
+				}
+				p.get(p.stat + "/debug/pprof/heap?gc=1")
+				return p.metric("go_goroutines"), p.metric("process_open_fds"), p.metric("go_memstats_heap_alloc_bytes")
+			}
+			comeAndGo() // what is kept for the next, as buffers are
+			goroutines, files, heap := comeAndGo()
+			goroutines2, files2, heap2 := comeAndGo()
+			if goroutines2 > goroutines+5 || files2 > files+5 || heap2 > heap+connections*500 {
+				t.Errorf("before and after %d connections: %v and %v goroutines, %v and %v files, %v and %v bytes of heap",
+					connections, goroutines, goroutines2, files, files2, heap, heap2)
+			}
+		})
+	}
+}

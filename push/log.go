@@ -1,0 +1,74 @@
+package push
+
+import (
+	"context"
+	"errors"
+
+	"ws-gateway/apps"
+)
+
+// A Log keeps what was pushed to each app, for as long as the app's rules say, and gives
+// every message its position. Its methods may be called concurrently; appends to one app
+// are made one after another by the bus.
+type Log interface {
+	// Append sets m's Offset, Prev and Time and keeps m, which is immutable from then on.
+	// With app.History.Size 0 it only numbers m. An error that is ErrUnknownOutcome means
+	// that m may have been kept all the same; any other one means that it was not.
+	Append(ctx context.Context, app *apps.App, m *Message) error
+	// Since returns what q asks for. Its messages are shared: nobody changes them.
+	Since(ctx context.Context, q Query) (Page, error)
+	// Top returns the position of app's newest message, offset 0 when it never had one.
+	Top(app string) Position
+	// Durability says what a kept message survives: "memory", "disk" or "quorum".
+	Durability() string
+}
+
+// A LogMeter is a Log that can say how much it keeps.
+type LogMeter interface {
+	// Usage returns what is kept of app now.
+	Usage(app string) Usage
+}
+
+// A Query asks for a part of an app's log.
+type Query struct {
+	App    string
+	Member int64    // whose private messages are included; Everybody for none
+	After  Position // messages after this one; ignored with Last > 0
+	Last   int      // only the newest this many, if > 0
+	Upto   uint64   // no messages after this offset; 0 for the log's top
+	Limit  int      // at most this many messages; 0 for all
+}
+
+// A Page is a part of an app's log, oldest message first.
+type Page struct {
+	Messages []*Message
+	// Top is the position of the newest message of the app, whether in the page or not.
+	Top Position
+	// Complete reports that nothing between Query.After and the page's end is missing:
+	// the epoch is this log's and all that came after the position is still kept.
+	Complete bool
+	// More reports that Query.Limit cut the page.
+	More bool
+}
+
+// Usage is what a log keeps of one app.
+type Usage struct {
+	Messages int
+	Bytes    int // text and bookkeeping
+	Top      Position
+}
+
+// ErrUnknownOutcome is returned when nobody can tell whether a message was accepted: it may
+// be delivered, at most once.
+var ErrUnknownOutcome = errors.New("push: outcome unknown")
+
+// A Bus carries accepted messages to every node's hub, in the order of each app's log.
+type Bus interface {
+	// Publish appends m to the log and hands it to every subscriber of the bus. It returns
+	// once m is as durable as the log makes it; the errors are those of [Log.Append].
+	Publish(ctx context.Context, app *apps.App, m *Message) error
+	// Subscribe makes deliver receive every message, called for one message of an app at a
+	// time. It must not block. ctx is Publish's, or derived from it, if that is where the
+	// call is made. stop ends it, after which deliver is not called again.
+	Subscribe(deliver func(ctx context.Context, app *apps.App, m *Message)) (stop func())
+}

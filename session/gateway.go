@@ -1,0 +1,313 @@
+package session
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"ws-gateway/apps"
+	"ws-gateway/push"
+	"ws-gateway/stat"
+)
+
+// Options configure a [Gateway]. Hub is needed; the zero value of everything else works.
+type Options struct {
+	Hub      *push.Hub
+	Apps     *apps.Registry // nil: the default rules
+	Auth     Authenticator  // nil: every client is anonymous
+	Failures Failures       // limits guessing; nil: nothing does
+	Logger   *slog.Logger   // nil: discard
+	Metrics  *stat.Metrics  // nil: none
+	Tail     *stat.Tail     // is shown what sessions do; nil: nothing is
+
+	AuthDeadline     time.Duration // from the upgrade to the auth message; 0: 10 s
+	DenyAnonymous    bool          // a client that is not a member is closed with 4502
+	ForbiddenCode    int           // of the reply to a subscribe without right; 0: 403
+	MaxSubscriptions int           // of one session; 0: 128
+	MaxPerMember     int           // sessions; one more closes the oldest with 4504; 0: no limit
+	CommandRate      float64       // a second, per session; beyond it close 4013; 0: no limit
+	CommandBurst     int           // commands at once; 0: 256
+}
+
+// Failures counts refused tokens by address, and says which address has had enough.
+type Failures interface {
+	Allowed(netip.Addr) bool
+	Failed(netip.Addr)
+}
+
+// A Gateway has every live session of a node. Its methods may be called concurrently.
+type Gateway struct {
+	opts  Options
+	ids   atomic.Uint64
+	start time.Time
+
+	counts [kinds]atomic.Int64
+
+	mu       sync.Mutex
+	sessions []*Session          // in no order; guarded by mu
+	links    map[*Link]struct{}  // guarded by mu
+	members  map[int64]*Session  // the newest session of each; older ones follow by older; guarded by mu
+	revoked  map[int64]time.Time // members that are refused, and until when; guarded by mu
+	sweep    int                 // size of revoked at which the past ones are dropped; guarded by mu
+	empty    chan struct{}       // closed when there are no sessions and links; nil while nobody waits; guarded by mu
+}
+
+// NewGateway returns a gateway without sessions.
+func NewGateway(opts Options) *Gateway {
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	opts.AuthDeadline = cmp.Or(opts.AuthDeadline, 10*time.Second)
+	opts.ForbiddenCode = cmp.Or(opts.ForbiddenCode, 403)
+	opts.MaxSubscriptions = cmp.Or(opts.MaxSubscriptions, 128)
+	opts.CommandBurst = cmp.Or(opts.CommandBurst, 256)
+	return &Gateway{opts: opts, start: time.Now(), members: make(map[int64]*Session)}
+}
+
+// Open starts a session in the native protocol on a new connection.
+func (g *Gateway) Open(c Conn) *Session {
+	s := g.open(c, native{})
+	s.deadline(g.opts.AuthDeadline, s.late)
+	return s
+}
+
+// OpenProtocol starts a session in another protocol: a door. Such a session is anonymous
+// until the protocol says otherwise, and the time it may take to is the protocol's business.
+// wait, if not nil, must be run where waiting is allowed, before the first Receive.
+func (g *Gateway) OpenProtocol(c Conn, p Protocol) (s *Session, wait func()) {
+	s = g.open(c, p)
+	s.becomeAnonymous()
+	if o, ok := p.(Opener); ok {
+		wait = o.Open(s)
+	}
+	return s, wait
+}
+
+func (g *Gateway) open(c Conn, p Protocol) *Session {
+	s := &Session{conn: c, gateway: g, protocol: p, id: g.ids.Add(1), member: apps.Anonymous, opened: g.now()}
+	s.tokens = float32(g.opts.CommandBurst)
+	g.mu.Lock()
+	s.index = len(g.sessions)
+	g.sessions = append(g.sessions, s)
+	g.mu.Unlock()
+	g.counts[pending].Add(1)
+	if g.opts.Tail.Active() {
+		g.opts.Tail.Event(stat.Event{Kind: stat.EventConnect, Session: s.id, Remote: c.Remote()})
+	}
+	return s
+}
+
+// now returns the milliseconds since the gateway started.
+func (g *Gateway) now() uint32 { return uint32(time.Since(g.start).Milliseconds()) }
+
+// remove takes s out of the books.
+func (g *Gateway) remove(s *Session) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	last := len(g.sessions) - 1
+	g.sessions[s.index] = g.sessions[last]
+	g.sessions[s.index].index = s.index
+	g.sessions[last] = nil
+	g.sessions = g.sessions[:last]
+	g.leave(s)
+	g.left()
+}
+
+// left tells Drain when the last session or link is gone; g.mu is held.
+func (g *Gateway) left() {
+	if g.empty != nil && len(g.sessions)+len(g.links) == 0 {
+		close(g.empty)
+		g.empty = nil
+	}
+}
+
+// enter makes s the newest session of member. If there are too many, it takes out and returns
+// the oldest, which is to be closed: that one no longer counts, however long closing takes. A
+// revoked member does not enter.
+func (g *Gateway) enter(s *Session, member int64) (oldest *Session, ok bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if until, revoked := g.revoked[member]; revoked {
+		if time.Now().Before(until) {
+			return nil, false
+		}
+		delete(g.revoked, member)
+	}
+	g.leave(s) // a script and a backend may say at once who it is
+	s.listed = member
+	s.older = g.members[member]
+	g.members[member] = s
+	if g.opts.MaxPerMember <= 0 {
+		return nil, true
+	}
+	n := 0
+	for o := s; o != nil; o = o.older {
+		n++
+		oldest = o
+	}
+	if n <= g.opts.MaxPerMember {
+		return nil, true
+	}
+	g.leave(oldest)
+	return oldest, true
+}
+
+// exit undoes enter.
+func (g *Gateway) exit(s *Session) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.leave(s)
+}
+
+// leave is exit; g.mu is held.
+func (g *Gateway) leave(s *Session) {
+	if s.listed == 0 {
+		return
+	}
+	if first := g.members[s.listed]; first != s {
+		for first.older != s {
+			first = first.older
+		}
+		first.older = s.older
+	} else if s.older != nil {
+		g.members[s.listed] = s.older
+	} else {
+		delete(g.members, s.listed)
+	}
+	s.listed, s.older = 0, nil
+}
+
+// Counts returns how many sessions there are: members, anonymous ones, and pending ones that
+// did not yet say who they are.
+func (g *Gateway) Counts() (members, anonymous_, pending_ int) {
+	return int(g.counts[known].Load()), int(g.counts[anonymous].Load()), int(g.counts[pending].Load())
+}
+
+// Fill is a [stat.Source].
+func (g *Gateway) Fill(s *stat.Snapshot) {
+	s.Sessions.Members, s.Sessions.Anonymous, s.Sessions.Pending = g.Counts()
+	s.Sessions.Total = s.Sessions.Members + s.Sessions.Anonymous + s.Sessions.Pending
+}
+
+// all returns every session there is now.
+func (g *Gateway) all() []*Session {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Clone(g.sessions)
+}
+
+// of returns the sessions of member.
+func (g *Gateway) of(member int64) (out []*Session) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for s := g.members[member]; s != nil; s = s.older {
+		out = append(out, s)
+	}
+	return out
+}
+
+// Disconnect closes every session of member with code and returns how many there were.
+func (g *Gateway) Disconnect(member int64, code CloseCode) int {
+	sessions := g.of(member)
+	for _, s := range sessions {
+		s.conn.Close(code, code.Reason())
+	}
+	return len(sessions)
+}
+
+// Revoke closes every session of member with 4503, refuses the member for d, whatever its
+// authenticator says, and returns how many sessions there were. With d 0 the member may come
+// back: an earlier Revoke is undone.
+func (g *Gateway) Revoke(member int64, d time.Duration) int {
+	now := time.Now()
+	g.mu.Lock()
+	if len(g.revoked) >= g.sweep { // so rarely that it costs nothing
+		maps.DeleteFunc(g.revoked, func(_ int64, until time.Time) bool { return !now.Before(until) })
+		g.sweep = 2*len(g.revoked) + 64
+	}
+	if g.revoked == nil {
+		g.revoked = make(map[int64]time.Time)
+	}
+	if d > 0 {
+		g.revoked[member] = now.Add(d)
+	} else {
+		delete(g.revoked, member)
+	}
+	g.mu.Unlock()
+	return g.Disconnect(member, CloseRevoked)
+}
+
+// Unsubscribe ends member's subscriptions to app, tells the clients, and returns how many
+// there were.
+func (g *Gateway) Unsubscribe(member int64, app string) int {
+	n := 0
+	for _, s := range g.of(member) {
+		if !s.drop(app) {
+			continue
+		}
+		n++
+		if s.protocol == (native{}) {
+			s.reply("unsubscribe", reply{code: 200, message: "unsubscribe " + app + " success", about: about{app: app}})
+		}
+	}
+	return n
+}
+
+// Reauthorize takes away every subscription that the rules no longer allow, and tells its
+// client. It is called after the rules have changed.
+func (g *Gateway) Reauthorize() {
+	for _, s := range g.all() {
+		s.reauthorize()
+	}
+}
+
+// Drain closes every session with 1012, in random order and spread evenly over window, and
+// returns when all are gone or ctx ends. The links of backends go first.
+func (g *Gateway) Drain(ctx context.Context, window time.Duration) {
+	g.mu.Lock()
+	links := slices.Collect(maps.Keys(g.links))
+	g.mu.Unlock()
+	for _, l := range links {
+		l.conn.Close(CloseServiceRestart, CloseServiceRestart.Reason())
+	}
+	const step = 10 * time.Millisecond
+	sessions := g.all()
+	rand.Shuffle(len(sessions), func(i, j int) { sessions[i], sessions[j] = sessions[j], sessions[i] })
+	steps := max(int(window/step), 1)
+	tick := time.NewTicker(step)
+	defer tick.Stop()
+	for i, closed := 1, 0; closed < len(sessions); i++ {
+		for end := len(sessions) * min(i, steps) / steps; closed < end; closed++ {
+			sessions[closed].conn.Close(CloseServiceRestart, CloseServiceRestart.Reason())
+		}
+		if closed == len(sessions) {
+			break
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+	g.mu.Lock()
+	if len(g.sessions)+len(g.links) == 0 {
+		g.mu.Unlock()
+		return
+	}
+	if g.empty == nil {
+		g.empty = make(chan struct{})
+	}
+	empty := g.empty
+	g.mu.Unlock()
+	select {
+	case <-empty:
+	case <-ctx.Done():
+	}
+}

@@ -1,0 +1,146 @@
+package session
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"runtime/debug"
+	"sync"
+
+	"ws-gateway/push"
+)
+
+const (
+	maxLinkInbox = 256 << 10 // bytes of frames that wait; beyond it the backend is not read
+	maxLinkFrame = 32 << 10  // bytes of answers that are sent together, or a little more
+)
+
+// A Link is a backend's connection for pushing. It is no session: nothing is pushed to it. Its
+// frames are handled one after another away from the transport's goroutine; while they are,
+// others pile up, and the answers to those that came together leave together.
+type Link struct {
+	conn    Conn
+	gateway *Gateway
+	push    *push.Link
+
+	mu    sync.Mutex
+	room  sync.Cond // broadcast when inbox is taken, or the connection is gone
+	inbox [][]byte  // guarded by mu
+	size  int       // bytes of inbox; guarded by mu
+	busy  bool      // work is running; guarded by mu
+	gone  bool      // Closed was called: what is in inbox is not answered, nor done; guarded by mu
+}
+
+var _ Handler = (*Link)(nil)
+
+// OpenLink starts a backend's link on a new connection.
+func (g *Gateway) OpenLink(c Conn, p *push.Link) *Link {
+	l := &Link{conn: c, gateway: g, push: p}
+	l.room.L = &l.mu
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.links == nil {
+		g.links = make(map[*Link]struct{})
+	}
+	g.links[l] = struct{}{}
+	return l
+}
+
+// Receive implements [Handler].
+func (l *Link) Receive(op push.Opcode, data []byte) (wait func()) {
+	if op != push.OpText {
+		l.conn.Close(CloseUnsupported, CloseUnsupported.Reason())
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.inbox = append(l.inbox, bytes.Clone(data))
+	l.size += len(data)
+	if !l.busy {
+		l.busy = true
+		go l.work()
+	}
+	if l.size > maxLinkInbox {
+		return l.wait
+	}
+	return nil
+}
+
+// wait returns once there is room for more frames.
+func (l *Link) wait() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for l.size > maxLinkInbox && !l.gone {
+		l.room.Wait()
+	}
+}
+
+// work handles frames until there are none.
+func (l *Link) work() {
+	defer func() {
+		if err := recover(); err != nil {
+			l.gateway.opts.Metrics.Panic("link")
+			l.gateway.opts.Logger.Error("panic contained", "where", "link", "err", err, "stack", string(debug.Stack()))
+			l.conn.Abort(CloseInternal)
+			l.gateway.removeLink(l)
+		}
+	}()
+	for {
+		l.mu.Lock()
+		frames := l.inbox
+		l.inbox, l.size = nil, 0
+		l.room.Broadcast()
+		if len(frames) == 0 || l.gone {
+			l.busy = false
+			gone := l.gone
+			l.mu.Unlock()
+			if gone {
+				l.gateway.removeLink(l)
+			}
+			return
+		}
+		l.mu.Unlock()
+		l.handle(frames)
+	}
+}
+
+// handle answers frames.
+func (l *Link) handle(frames [][]byte) {
+	var out []byte
+	for i, data := range frames {
+		answer := l.push.Receive(context.Background(), data)
+		out = append(push.AppendHeader(out, push.OpText, len(answer)), answer...)
+		if len(out) < maxLinkFrame && i < len(frames)-1 {
+			continue
+		}
+		switch err := l.conn.Send(&push.Frame{Data: out}); {
+		case errors.Is(err, ErrSlow):
+			l.conn.Abort(CloseSlow)
+			return
+		case err != nil:
+			return
+		}
+		out = nil // the frame has it
+	}
+}
+
+// Closed implements [Handler].
+func (l *Link) Closed(code CloseCode) {
+	l.mu.Lock()
+	l.gone = true
+	l.room.Broadcast()
+	busy := l.busy
+	l.mu.Unlock()
+	if !busy {
+		l.gateway.removeLink(l)
+	}
+	l.gateway.opts.Logger.Debug("link closed", "remote", l.conn.Remote(), "code", int(code), "reason", code.Reason())
+}
+
+// removeLink takes l out of the books, once its connection is gone and it does nothing more.
+func (g *Gateway) removeLink(l *Link) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.links, l)
+	g.left()
+}

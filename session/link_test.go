@@ -1,0 +1,197 @@
+package session_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"ws-gateway/push"
+	"ws-gateway/session"
+	"ws-gateway/session/sessiontest"
+)
+
+// link opens a backend's link.
+func (w *world) link(o push.KeysOptions) *sessiontest.Pipe {
+	w.t.Helper()
+	keys, err := push.NewKeys(o)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	req := httptest.NewRequest(http.MethodGet, "http://localhost:5000/push", nil)
+	req.RemoteAddr = "127.0.0.1:40000"
+	l, err := push.NewLink(w.hub, keys, req)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	p := sessiontest.NewPipe(w.t)
+	p.Attach(w.gateway.OpenLink(p, l))
+	w.t.Cleanup(func() { p.Hangup(session.CloseAbnormal) })
+	return p
+}
+
+func TestLinkAnswersInOrder(t *testing.T) {
+	w := newWorld(t, "", nil)
+	p, reader := w.link(push.KeysOptions{}), w.dial(stranger)
+	reader.Receive(`{"app":"a"}`)
+	reader.Unread()
+	const n = 3000 // more than the inbox holds
+	for i := range n {
+		p.Receive(fmt.Sprintf(`{"id":%d,"app":"a","text":"%d%s"}`, i, i, strings.Repeat("x", 200)))
+	}
+	for i := range n {
+		if got, want := p.Next(), fmt.Sprintf(`{"id":%d,"code":202,"app":"a",`, i); !strings.HasPrefix(got, want) {
+			t.Fatalf("answer %d is %s", i, got)
+		}
+	}
+	w.hub.Flush()
+	for i, m := range reader.Unread() {
+		if want := fmt.Sprintf(`{"app":"a","member_id":-1,"text":"%dx`, i); !strings.HasPrefix(m.Text, want) {
+			t.Fatalf("message %d is %s", i, m.Text)
+		}
+	}
+}
+
+func TestLinkRefuses(t *testing.T) {
+	w := newWorld(t, "", nil)
+	const badID = `id must be an integer or a string of at most 64 bytes`
+	long := strings.Repeat("i", 65)
+	for _, c := range []struct{ name, frame, want string }{
+		{"no id", `{"app":"a","text":"x"}`, `{"code":400,"message":"id is missing"}`},
+		{"id null", `{"id":null,"app":"a","text":"x"}`, `{"code":400,"message":"` + badID + `"}`},
+		{"id 1.5", `{"id":1.5,"app":"a","text":"x"}`, `{"code":400,"message":"` + badID + `"}`},
+		{"id too long", `{"id":"` + long + `","app":"a","text":"x"}`, `{"code":400,"message":"` + badID + `"}`},
+		{"array", `[{"id":1,"app":"a","text":"x"}]`, `{"code":400,"message":"a frame must be a JSON object"}`},
+		{"not JSON", `x`, `{"code":400,"message":"bad JSON: invalid character 'x' at start of value, at byte 0"}`},
+		{"P13 trailing", `{"id":1,"app":"a","text":"x"}{}`, `{"id":1,"code":400,"message":"bad JSON: data after the end, at byte 29"}`},
+		{"P13 duplicate", `{"id":1,"id":2,"app":"a","text":"x"}`, `{"id":1,"code":400,"message":"bad JSON: duplicate key in an object"}`},
+		{"P13 wrong case", `{"ID":1,"app":"a","text":"x"}`, `{"code":400,"message":"key \"ID\" must be written \"id\""}`},
+		{"U02 no text", `{"id":1,"app":"a"}`, `{"id":1,"code":400,"message":"text is missing"}`},
+		{"U02 no text, id last", `{"app":"a","id":"\u0061\n"}`, `{"id":"\u0061\n","code":400,"message":"text is missing"}`},
+		{"private app", `{"id":1,"app":"im","text":"x"}`, `{"id":1,"code":400,"message":"app is private: member_id must be positive"}`},
+		{"key too long", `{"id":1,"app":"a","text":"x","key":"` + long + `"}`, `{"id":1,"code":400,"message":"an idempotency key has 1 to 64 bytes"}`},
+		{"key empty", `{"id":1,"app":"a","text":"x","key":""}`, `{"id":1,"code":400,"message":"an idempotency key has 1 to 64 bytes"}`},
+		{"key not a string", `{"id":1,"app":"a","text":"x","key":1}`, `{"id":1,"code":400,"message":"key must be a string"}`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := w.link(push.KeysOptions{})
+			p.Receive(c.frame)
+			if got := p.Next(); got != c.want {
+				t.Errorf("got  %s\nwant %s", got, c.want)
+			}
+		})
+	}
+	if r := w.push(push.Message{App: "a", Member: -1}); r.Offset != 1 {
+		t.Errorf("%d messages were accepted", r.Offset-1)
+	}
+}
+
+func TestLinkRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "", nil)
+		p := w.link(push.KeysOptions{Rate: 0.25}) // in bursts of 1000
+		for i := range 1001 {
+			p.Receive(fmt.Sprintf(`{"id":%d,"app":"a","text":"x"}`, i))
+		}
+		for range 1000 {
+			p.Next()
+		}
+		if got, want := p.Next(), `{"id":1000,"code":429,"message":"too many messages for this push key","retry_after":4}`; got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+	})
+}
+
+func TestLinkEnds(t *testing.T) {
+	w := newWorld(t, "", nil)
+	binary := w.link(push.KeysOptions{})
+	binary.ReceiveFrame(push.OpBinary, []byte(`{"id":1,"app":"a","text":"x"}`))
+	if code, _ := binary.Wait(); code != session.CloseUnsupported {
+		t.Errorf("P05: closed with %d", code)
+	}
+	slow := w.link(push.KeysOptions{})
+	slow.SetSlow(true)
+	slow.Receive(`{"id":1,"app":"a","text":"x"}`)
+	if code, _ := slow.Wait(); code != session.CloseSlow {
+		t.Errorf("S01: closed with %d", code)
+	}
+	p := w.link(push.KeysOptions{})
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	go func() {
+		if code, _ := p.Wait(); code != session.CloseServiceRestart {
+			t.Errorf("N02: closed with %d", code)
+		}
+	}()
+	w.gateway.Drain(ctx, 0)
+	if ctx.Err() != nil {
+		t.Error("Drain did not see that the link is gone")
+	}
+}
+
+// C03: a key that the operator withdraws is of no use to a link that is open.
+func TestLinkOfAWithdrawnKey(t *testing.T) {
+	file := t.TempDir() + "/keys"
+	writeFile(t, file, "one\ntwo\n")
+	keys, err := push.NewKeys(push.KeysOptions{File: file})
+	if err != nil {
+		t.Fatal(err)
+	}
+	hub := push.NewHub(push.Options{})
+	defer hub.Close()
+	links := map[string]*push.Link{}
+	for _, key := range []string{"one", "two"} {
+		req := httptest.NewRequest(http.MethodGet, "/push", nil)
+		req.Header.Set("X-Push-Key", key)
+		if links[key], err = push.NewLink(hub, keys, req); err != nil {
+			t.Fatal(err)
+		}
+	}
+	writeFile(t, file, "two\n")
+	if err := keys.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	const frame = `{"id":1,"app":"a","text":"x"}`
+	if got, want := string(links["one"].Receive(t.Context(), []byte(frame))), `{"id":1,"code":401,"message":"push key no longer valid"}`; got != want {
+		t.Errorf("the withdrawn one: %s", got)
+	}
+	if got := string(links["two"].Receive(t.Context(), []byte(frame))); !strings.HasPrefix(got, `{"id":1,"code":202,`) {
+		t.Errorf("the other: %s", got)
+	}
+}
+
+// BenchmarkLink measures a push without the network.
+func BenchmarkLink(b *testing.B) {
+	for _, key := range []string{"", `,"key":"%d"`} {
+		name := "key=none"
+		if key != "" {
+			name = "key=new"
+		}
+		b.Run(name, func(b *testing.B) {
+			hub := push.NewHub(push.Options{MaxIdempotencyKeys: 1 << 40})
+			defer hub.Close()
+			keys, err := push.NewKeys(push.KeysOptions{})
+			if err != nil {
+				b.Fatal(err)
+			}
+			req := httptest.NewRequest(http.MethodGet, "http://localhost/push", nil)
+			req.RemoteAddr = "127.0.0.1:40000"
+			l, err := push.NewLink(hub, keys, req)
+			if err != nil {
+				b.Fatal(err)
+			}
+			frame := []byte(`{"id":12345,"app":"match","member_id":-1,"text":"{\"hello\":\"world\"}"}`)
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				if key != "" {
+					frame = fmt.Appendf(frame[:0], `{"id":12345,"app":"match","member_id":-1,"text":"x"`+key+`}`, i)
+				}
+				l.Receive(b.Context(), frame)
+			}
+		})
+	}
+}

@@ -1,0 +1,38 @@
+package session_test
+
+import (
+	"net/netip"
+	"testing"
+
+	"ws-gateway/session"
+)
+
+// A quota allows so many refused tokens, of whoever.
+type quota struct{ left int }
+
+func (q *quota) Allowed(netip.Addr) bool { return q.left > 0 }
+func (q *quota) Failed(netip.Addr)       { q.left-- }
+
+// Whoever is connected already does not pass the handshake's limit any more, so the login
+// itself has to know it.
+func TestA11GuessesOverOneConnection(t *testing.T) {
+	limit := &quota{left: 3}
+	w := newWorld(t, "", func(o *session.Options) { o.Failures = limit })
+	p := w.dial(stranger)
+	guess := func(token, want string) {
+		t.Helper()
+		p.Receive(`{"member_id":42,"token":"` + token + `"}`)
+		if got := p.Next(); got != gateway(want) {
+			t.Errorf("token %s: %s, want %s", token, got, want)
+		}
+	}
+	for range 5 {
+		guess("wrong", `{"code":401,"message":"unauthorized"}`)
+	}
+	guess("42", `{"code":401,"message":"unauthorized"}`)
+	if limit.left != 0 {
+		t.Errorf("%d guesses counted, want the 3 that were checked", 3-limit.left)
+	}
+	limit.left = 1
+	guess("42", `{"code":200,"message":"hello 42"}`)
+}

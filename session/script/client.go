@@ -1,0 +1,393 @@
+package script
+
+import (
+	"errors"
+	"math"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	lua "github.com/yuin/gopher-lua"
+
+	"ws-gateway/push"
+	"ws-gateway/session"
+)
+
+const (
+	// maxContextKeys and maxContextBytes bound what one connection's context may hold.
+	maxContextKeys  = 128
+	maxContextBytes = 64 << 10
+	// waitValue is how long wait_context_value waits.
+	waitValue = 3 * time.Second
+	// maxMember is the largest member id.
+	maxMember = 1<<53 - 1
+)
+
+// A client is one connection to a door. It is the [session.Protocol] of its session, one
+// for each, and holds next to nothing while the connection is idle.
+type client struct {
+	door    *Door
+	id      int64
+	session *session.Session
+
+	mu      sync.Mutex
+	context []entry       // guarded by mu
+	size    int           // of context, in bytes; guarded by mu
+	started []func()      // subscriptions of the call in progress, which get messages after it; guarded by mu
+	changed chan struct{} // closed by the next change of the context; nil while nobody waits; guarded by mu
+}
+
+// An entry is one value of a context. A table in it is never changed: scripts get copies.
+type entry struct {
+	key   string
+	value lua.LValue
+	size  int
+}
+
+var (
+	_ session.Protocol = (*client)(nil)
+	_ session.Opener   = (*client)(nil)
+	_ session.Closer   = (*client)(nil)
+)
+
+// raw is how pushes look to the clients of doors: the text itself.
+var raw = &push.Encoding{
+	Op:     push.OpText,
+	Binary: push.OpBinary,
+	Append: func(dst []byte, m *push.Message) []byte { return append(dst, m.Text...) },
+}
+
+// Encoding implements [session.Protocol].
+func (c *client) Encoding() *push.Encoding { return raw }
+
+// Receive implements [session.Protocol].
+func (c *client) Receive(s *session.Session, op push.Opcode, data []byte) (wait func()) {
+	if !s.Allow() {
+		return nil
+	}
+	text := string(data)
+	return func() {
+		c.call(func(s *state) (*lua.LFunction, []lua.LValue) {
+			kind := lua.LString("text")
+			if op == push.OpBinary {
+				kind = "binary"
+			}
+			msg := newTable(0, 3)
+			msg.RawSetString("type", kind)
+			msg.RawSetString("data", lua.LString(text))
+			msg.RawSetString("finish", lua.LTrue)
+			return s.onMessage, []lua.LValue{msg}
+		})
+	}
+}
+
+// Open implements [session.Opener].
+func (c *client) Open(s *session.Session) (wait func()) {
+	h := c.door.host
+	c.session = s
+	c.id = h.first + int64(s.ID())
+	h.clients.Store(c.id, c)
+	return nil
+}
+
+// handshake runs on_handshake.
+func (c *client) handshake(r *http.Request) {
+	c.call(func(s *state) (*lua.LFunction, []lua.LValue) {
+		if s.onHandshake == nil {
+			return nil, nil
+		}
+		headers := newTable(0, len(r.Header))
+		for k, v := range r.Header {
+			headers.RawSetString(k, lua.LString(strings.Join(v, ", ")))
+		}
+		server := newTable(0, 5)
+		for k, v := range map[string]string{
+			"Method":         r.Method,
+			"RequestUri":     r.RequestURI,
+			"ServerProtocol": r.Proto,
+			"Host":           r.Host,
+			"RemoteAddr":     c.session.Remote().String(),
+		} {
+			server.RawSetString(k, lua.LString(v))
+		}
+		return s.onHandshake, []lua.LValue{lua.LNumber(c.id), headers, server}
+	})
+}
+
+// Closed implements [session.Closer].
+func (c *client) Closed(_ *session.Session, code session.CloseCode) {
+	h := c.door.host
+	h.clients.Delete(c.id)
+	if !c.door.closes() {
+		return
+	}
+	h.background(func() {
+		c.call(func(s *state) (*lua.LFunction, []lua.LValue) {
+			var reason lua.LValue = lua.LNil
+			if code != session.CloseNormal && code != session.CloseGoingAway {
+				reason = lua.LString(code.Reason())
+			}
+			return s.onClose, []lua.LValue{lua.LNumber(c.id), reason}
+		})
+	})
+}
+
+// call runs a function of the script for c. A script that fails costs its connection.
+func (c *client) call(prepare func(*state) (*lua.LFunction, []lua.LValue)) {
+	err := c.door.call(c, prepare)
+	c.mu.Lock()
+	started := c.started
+	c.started = nil
+	c.mu.Unlock()
+	for _, start := range started {
+		start()
+	}
+	if err != nil {
+		c.session.Close(session.CloseInternal)
+	}
+}
+
+// send sends data to the client; kind is "text", "binary" or "".
+func (c *client) send(data, kind string) error {
+	binary, err := isBinary(kind, data)
+	if err != nil {
+		return err
+	}
+	op := push.OpText
+	if binary {
+		op = push.OpBinary
+	}
+	return c.session.Send(push.NewFrame(op, []byte(data)))
+}
+
+// isBinary reports whether data is to be sent as binary; kind is "text", "binary" or "". A
+// client fails its connection for text that is not UTF-8 (RFC 6455, section 8.1), so there is
+// none.
+func isBinary(kind, data string) (bool, error) {
+	switch {
+	case kind == "binary":
+		return true, nil
+	case kind != "" && kind != "text":
+		return false, errors.New("type must be text or binary")
+	case !utf8.ValidString(data):
+		return false, errors.New("text must be UTF-8; send it as binary")
+	}
+	return false, nil
+}
+
+// subscribe subscribes to channels, up to the first that it may not. With hold, what comes
+// for them waits until the call in progress is over, so that the script's answer goes first.
+func (c *client) subscribe(channels []string, hold bool) error {
+	for _, ch := range channels {
+		start, err := c.session.Subscribe(ch)
+		if err != nil {
+			return err
+		}
+		switch {
+		case start == nil:
+		case hold:
+			c.mu.Lock()
+			c.started = append(c.started, start)
+			c.mu.Unlock()
+		default:
+			start()
+		}
+	}
+	return nil
+}
+
+func (c *client) unsubscribe(channels []string) {
+	for _, ch := range channels {
+		c.session.Unsubscribe(ch)
+	}
+}
+
+// value returns a copy of a context value; nil when there is none.
+func (c *client) value(key string) lua.LValue {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.get(key)
+}
+
+// get is value; c.mu is held.
+func (c *client) get(key string) lua.LValue {
+	for i := range c.context {
+		if c.context[i].key == key {
+			v, _, _ := copyValue(c.context[i].value, 0)
+			return v
+		}
+	}
+	return lua.LNil
+}
+
+// values returns a copy of the whole context.
+func (c *client) values() *lua.LTable {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t := newTable(0, len(c.context))
+	for _, e := range c.context {
+		v, _, _ := copyValue(e.value, 0)
+		t.RawSetString(e.key, v)
+	}
+	return t
+}
+
+var errContextFull = errors.New("context is full")
+
+// setAll sets the values of t in the context; what is not in t stays.
+func (c *client) setAll(t *lua.LTable) error {
+	var err error
+	t.ForEach(func(k, v lua.LValue) {
+		if key, ok := k.(lua.LString); !ok {
+			err = errors.New("keys must be strings")
+		} else if err == nil {
+			err = c.set(string(key), v)
+		}
+	})
+	return err
+}
+
+var (
+	// errRevoked is returned for a member who may not enter now.
+	errRevoked = errors.New("the member is revoked")
+	// errAnother is returned to a script that makes a member's connection another's.
+	errAnother = errors.New("the connection is another member's already")
+)
+
+// set stores a copy of v in the context; nil removes the key. A positive integer as uid or
+// member_id makes the session that member's.
+func (c *client) set(key string, v lua.LValue) error {
+	v, size, err := copyValue(v, 0)
+	if err != nil {
+		return err
+	}
+	if id, ok := memberID(key, v); ok {
+		if now := c.session.Member(); now > 0 && now != id {
+			return errAnother
+		}
+		if !c.session.Become(id, nil) {
+			return errRevoked
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.put(key, v, size+len(key)); err != nil {
+		return err
+	}
+	c.notify()
+	return nil
+}
+
+// memberID returns the member that a context value stands for.
+func memberID(key string, v lua.LValue) (int64, bool) {
+	n, ok := v.(lua.LNumber)
+	if !ok || key != "uid" && key != "member_id" {
+		return 0, false
+	}
+	f := float64(n)
+	return int64(f), f >= 1 && f <= maxMember && f == math.Trunc(f)
+}
+
+// put stores an entry; c.mu is held.
+func (c *client) put(key string, v lua.LValue, size int) error {
+	for i := range c.context {
+		e := &c.context[i]
+		if e.key != key {
+			continue
+		}
+		if v == lua.LNil {
+			c.size -= e.size
+			last := len(c.context) - 1
+			c.context[i], c.context[last] = c.context[last], entry{}
+			c.context = c.context[:last]
+			return nil
+		}
+		if c.size-e.size+size > maxContextBytes {
+			return errContextFull
+		}
+		c.size += size - e.size
+		e.value, e.size = v, size
+		return nil
+	}
+	if v == lua.LNil {
+		return nil
+	}
+	if len(c.context) == maxContextKeys || c.size+size > maxContextBytes {
+		return errContextFull
+	}
+	c.context = append(c.context, entry{key, v, size})
+	c.size += size
+	return nil
+}
+
+// notify wakes those that wait for the context to change; c.mu is held.
+func (c *client) notify() {
+	if c.changed != nil {
+		close(c.changed)
+		c.changed = nil
+	}
+}
+
+// await returns a context value, waiting until there is one; nil after waitValue.
+func (c *client) await(key string) lua.LValue {
+	timeout := time.NewTimer(waitValue)
+	defer timeout.Stop()
+	for {
+		c.mu.Lock()
+		v := c.get(key)
+		if v == lua.LNil && c.changed == nil {
+			c.changed = make(chan struct{})
+		}
+		changed := c.changed
+		c.mu.Unlock()
+		if v != lua.LNil {
+			return v
+		}
+		select {
+		case <-changed:
+		case <-timeout.C:
+			return lua.LNil
+		case <-c.door.host.done:
+			return lua.LNil
+		}
+	}
+}
+
+// copyValue returns a deep copy of a value that is made of tables, strings, numbers and
+// booleans only, and its size in bytes, about.
+func copyValue(v lua.LValue, depth int) (lua.LValue, int, error) {
+	const overhead = 16
+	switch v := v.(type) {
+	case *lua.LNilType, lua.LBool, lua.LNumber:
+		return v, overhead, nil
+	case lua.LString:
+		return v, overhead + len(v), nil
+	case *lua.LTable:
+		if depth > maxDepth {
+			return nil, 0, errDepth
+		}
+		var err error
+		t, size := newTable(v.Len(), 0), 4*overhead
+		v.ForEach(func(k, val lua.LValue) {
+			if err != nil {
+				return
+			}
+			if size > maxContextBytes {
+				err = errContextFull
+				return
+			}
+			var n int
+			if k, n, err = copyValue(k, maxDepth+1); err == nil { // a key cannot be a table
+				size += n
+				if val, n, err = copyValue(val, depth+1); err == nil {
+					size += n
+					t.RawSet(k, val)
+				}
+			}
+		})
+		return t, size, err
+	}
+	return nil, 0, errors.New("a " + v.Type().String() + " cannot be kept in a context")
+}

@@ -1,0 +1,116 @@
+package script_test
+
+import (
+	"testing"
+
+	"ws-gateway/session/script"
+)
+
+// Whatever a call writes outside the connection's context is gone before the next call.
+func TestIsolationL02(t *testing.T) {
+	const head = `
+		local count = 0
+		local cache = {n = 0, list = {1, 2, 3}}
+		local guarded = setmetatable({}, {__newindex = cache})
+		settings = {color = "red"}
+		local module = require("lib")
+		function helper() return "helper" end
+	`
+	for name, c := range map[string]struct{ write, read, want string }{
+		"global":                 {`leak = msg.data`, `leak`, "nil"},
+		"global through _G":      {`_G.leak = msg.data`, `leak`, "nil"},
+		"global through rawset":  {`rawset(_G, "leak", msg.data)`, `leak`, "nil"},
+		"global function":        {`function leak() end`, `leak`, "nil"},
+		"global replaced":        {`settings = nil`, `settings and settings.color`, "red"},
+		"function replaced":      {`helper = function() return "bad" end`, `helper()`, "helper"},
+		"file variable":          {`count = count + 1`, `count`, "0"},
+		"file table":             {`cache.x = msg.data`, `cache.x`, "nil"},
+		"nested table":           {`cache.list[2] = msg.data`, `cache.list[2]`, "2"},
+		"table.insert":           {`table.insert(cache.list, msg.data)`, `#cache.list`, "3"},
+		"table.remove":           {`table.remove(cache.list, 1)`, `cache.list[1]`, "1"},
+		"table.sort":             {`table.sort(cache.list, function(a, b) return a > b end)`, `cache.list[1]`, "1"},
+		"setmetatable":           {`setmetatable(cache, {__index = function() return "bad" end})`, `cache.x`, "nil"},
+		"metatable's field":      {`getmetatable(guarded).__index = {x = "bad"}`, `guarded.x`, "nil"},
+		"__newindex":             {`guarded.x = msg.data`, `cache.x`, "nil"},
+		"alias":                  {`local a = cache a.x = msg.data`, `cache.x`, "nil"},
+		"through a call":         {`local function f() return cache end f().x = msg.data`, `cache.x`, "nil"},
+		"method":                 {`function cache:m() return "bad" end`, `cache.m`, "nil"},
+		"library":                {`string.leak = msg.data`, `string.leak`, "nil"},
+		"library function":       {`string.upper = function() return "bad" end`, `("x"):upper()`, "X"},
+		"mix":                    {`mix.leak = msg.data`, `mix.leak`, "nil"},
+		"module":                 {`module.x = msg.data`, `require("lib").x`, "nil"},
+		"module's variable":      {`module.set(msg.data)`, `module.get()`, "nil"},
+		"module loaded now":      {`require("late").x = msg.data`, `require("late").x`, "nil"},
+		"module's own global":    {`require("late")`, `late_global`, "nil"},
+		"coroutine":              {`coroutine.wrap(function() cache.x = msg.data end)()`, `cache.x`, "nil"},
+		"table kept by variable": {`cache = {x = msg.data}`, `cache.x`, "nil"},
+		"failed call":            {`cache.x = msg.data leak = 1 pcall(error)`, `cache.x or leak`, "nil"},
+		"context":                {`mix.websocket():set_context_value("x", msg.data)`, `mix.websocket():context_value("x")`, "nil"},
+		"context of another":     {`mix.websocket():set_context({x = {y = msg.data}})`, `next(mix.websocket():context())`, "nil"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := startFiles(t, map[string]string{
+				"door.lua": head + `function on_message(msg)
+					if msg.data == "read" then mix.websocket():send(tostring(` + c.read + `)) return end ` + c.write + ` mix.websocket():send("written") end`,
+				"lib.lua":  `local v local M = {} function M.set(x) v = x end function M.get() return v end return M`,
+				"late.lua": `late_global = 1 return {}`,
+			}, script.Options{States: 1})
+			a, b := f.connect(), f.connect()
+			a.Receive("secret")
+			if got := a.Next(); got != "written" {
+				t.Fatalf("wrote %q", got)
+			}
+			b.Receive("read")
+			if got := b.Next(); got != c.want {
+				t.Errorf("another connection reads %q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+// A context belongs to its connection, and what is taken from it is a copy.
+func TestContext(t *testing.T) {
+	f := start(t, `function on_message(msg)
+		local conn = mix.websocket()
+		if msg.data == "set" then
+			local t = {deep = {1, 2}}
+			conn:set_context_value("t", t)
+			t.deep[1] = "changed"
+			conn:context().t.deep[1] = "changed"
+			conn:set_context({name = "ann", n = 1.5, yes = true})
+			conn:set_context_value("gone", 1)
+			conn:set_context_value("gone", nil)
+		end
+		conn:send(mix.json_encode(conn:context()))
+	end`, script.Options{States: 1})
+	a, b := f.connect(), f.connect()
+	a.Receive("set")
+	const want = `{"n":1.5,"name":"ann","t":{"deep":[1,2]},"yes":true}`
+	if got := a.Next(); got != want {
+		t.Errorf("context %s, want %s", got, want)
+	}
+	b.Receive("get")
+	if got := b.Next(); got != "[]" {
+		t.Errorf("context of another connection: %s, want []", got)
+	}
+	a.Receive("get")
+	if got := a.Next(); got != want {
+		t.Errorf("context in the next call %s, want %s", got, want)
+	}
+}
+
+func TestContextLimits(t *testing.T) {
+	for name, body := range map[string]string{
+		"size":     `mix.websocket():set_context_value("x", ("x"):rep(2^16))`,
+		"in parts": `for i = 1, 100 do mix.websocket():set_context_value("x" .. i, ("x"):rep(2^10)) end`,
+		"keys":     `for i = 1, 129 do mix.websocket():set_context_value("x" .. i, 1) end`,
+		"function": `mix.websocket():set_context_value("x", print)`,
+		"cycle":    `local t = {} t.t = t mix.websocket():set_context_value("x", t)`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got, _ := run(t, `return (pcall(function() `+body+` end))`); got != "false" {
+				t.Errorf("set: %s, want an error", got)
+			}
+		})
+	}
+}

@@ -1,0 +1,51 @@
+package bench
+
+import (
+	"context"
+	"errors"
+)
+
+var privateScenario = scenario{
+	name: "private",
+	doc:  "cost of a push to one member with two connections (--tokens, a private app)",
+	defaults: func(o *options) {
+		o.app, o.connections, o.pushers = "im", 1000, 16
+	},
+	run: func(ctx context.Context, r *run) error {
+		if len(r.logins) < r.pushers || r.logins[0].member < 0 {
+			return errors.New("--tokens must name a file with at least as many members as there are pushers")
+		}
+		if len(r.logins) >= maxLane {
+			return errors.New("--tokens has too many members")
+		}
+		// The members take their seats in turns: member i has every len(logins)'th connection.
+		seats := r.seats(r.connections, 1)
+		listeners := make([]uint64, len(r.logins))
+		for i := range seats {
+			who := i % len(r.logins)
+			seats[i].member, seats[i].base = r.logins[who].member, who
+			listeners[who]++
+		}
+		if err := r.connect(ctx, seats); err != nil {
+			return err
+		}
+		crew := newCrew(r.target, r.pushers, len(r.logins), r.app, r.size)
+		next := make([]int, r.pushers)
+		err := r.pushFlatOut(ctx, crew, "pushing", "", r.connections/len(r.logins), func(i int) []addressee {
+			who := next[i]*r.pushers + i
+			if who >= len(r.logins) {
+				next[i], who = 0, i
+			}
+			next[i]++
+			return []addressee{{stream: who, member: r.logins[who].member}}
+		})
+		if err != nil {
+			return err
+		}
+		var expected uint64
+		for who, n := range listeners {
+			expected += n * crew.sent[who]
+		}
+		return r.finish(ctx, crew.sent, expected)
+	},
+}
