@@ -442,6 +442,7 @@ func (p *program) serve(ctx context.Context) error {
 	}()
 	hub := push.NewHub(push.Options{
 		Apps: parts.apps, Log: history, Presence: presence.NewMemory(), Logger: l, Metrics: metrics, Tail: tail, FlushWindow: c.FlushWindow, MaxText: int(c.MaxText),
+		MaxIdempotencyKeys: c.MaxIdempotencyKeys,
 	})
 	defer hub.Close()
 	gateway = session.NewGateway(session.Options{

@@ -882,7 +882,28 @@ func TestA09SecretsStayInside(t *testing.T) {
 	}
 }
 
-// metric returns the value of a metric without labels.
+// U07: no key is forgotten before its time to make room for another.
+func TestU07IdempotencyKeysAreBounded(t *testing.T) {
+	p := start(t, "WSGW_MAX_IDEMPOTENCY_KEYS=1000")
+	batch := "[" + strings.Repeat(`{"app":"match","text":"x"},`, 999) + `{"app":"match","text":"x"}]`
+	once := func(key string) (status, answer string) { return p.push(batch, "-H", "Idempotency-Key: "+key) }
+	for i := range 7 { // each counts as 126 keys
+		if status, answer := once(strconv.Itoa(i)); status != "202" {
+			t.Fatalf("batch %d: %s %s", i, status, answer)
+		}
+	}
+	if status, answer := once("one more"); status != "429" || answer != `{"code":429,"message":"too many idempotency keys to remember"}` {
+		t.Errorf("over the limit: %s %.200s", status, answer)
+	}
+	if status, answer := once("0"); status != "202" || strings.Count(answer, `"duplicate":true`) != 1000 {
+		t.Errorf("a retry at the limit: %s %.200s", status, answer)
+	}
+	if n := p.metric(`wsgateway_refused_total{reason="push_idempotency"}`); n != 1 {
+		t.Errorf("%v refusals are counted, want 1", n)
+	}
+}
+
+// metric returns the value of a metric; name includes its labels.
 func (p *process) metric(name string) float64 {
 	p.t.Helper()
 	_, metrics := p.get(p.stat + "/metrics")

@@ -49,9 +49,10 @@ type Config struct {
 	AppsFile      string `env:"APPS_FILE" doc:"YAML file of apps and their rules; reloadable; without it every app is public, im private"`
 	ForbiddenCode int    `env:"FORBIDDEN_CODE" envDefault:"403" allowed:"403|200" doc:"code of the reply to a forbidden subscription; 200 is what the original's document shows"`
 
-	PushKeys     []Secret `env:"PUSH_KEYS" doc:"keys that backends may use; without any, loopback needs none and others need the one logged at start"`
-	PushKeysFile string   `env:"PUSH_KEYS_FILE" doc:"file of more such keys, one a line; reloadable"`
-	PushRate     float64  `env:"PUSH_RATE" envDefault:"0" allowed:"0.." doc:"messages per second and key"`
+	PushKeys           []Secret `env:"PUSH_KEYS" doc:"keys that backends may use; without any, loopback needs none and others need the one logged at start"`
+	PushKeysFile       string   `env:"PUSH_KEYS_FILE" doc:"file of more such keys, one a line; reloadable"`
+	PushRate           float64  `env:"PUSH_RATE" envDefault:"0" allowed:"0.." doc:"messages per second and key"`
+	MaxIdempotencyKeys int      `env:"MAX_IDEMPOTENCY_KEYS" envDefault:"200000" allowed:"1000.." doc:"idempotency keys remembered at once, in about 450 bytes each; of a batch every 8 messages count as one more"`
 
 	MaxMessage               Bytes   `env:"MAX_MESSAGE" envDefault:"64KiB" allowed:"1KiB..64MiB" doc:"size of one message from a client"`
 	MaxText                  Bytes   `env:"MAX_TEXT" envDefault:"64KiB" allowed:"1..64MiB" doc:"size of the text of one push"`
