@@ -109,6 +109,24 @@ func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 // MarshalText implements [encoding.TextMarshaler].
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
+// PlainList returns what the elements hide.
+func PlainList(secrets []Secret) []string {
+	plain := make([]string, len(secrets))
+	for i, s := range secrets {
+		plain[i] = string(s)
+	}
+	return plain
+}
+
+// PlainMap returns what the values hide.
+func PlainMap(secrets map[string]Secret) map[string]string {
+	plain := make(map[string]string, len(secrets))
+	for name, s := range secrets {
+		plain[name] = string(s)
+	}
+	return plain
+}
+
 // Bytes is a size.
 type Bytes int
 

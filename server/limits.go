@@ -2,6 +2,8 @@ package server
 
 import (
 	"context"
+	"log/slog"
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"net/netip"
@@ -10,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/KimMachineGun/automemlimit/memlimit"
 	"golang.org/x/time/rate"
 
 	"ws-gateway/session"
@@ -227,4 +230,18 @@ func (m *memory) used() float64 {
 	v := func(i int) float64 { return float64(m.samples[i].Value.Uint64()) }
 	objects, kept := v(3), float64(live[0].Value.Uint64())
 	return v(0) - v(1) - v(2) - max(0, objects-kept)
+}
+
+// LimitMemory has the garbage collector keep to 90 % of the memory that the cgroup or the
+// machine has, unless GOMEMLIMIT says otherwise, and returns how many bytes there are; 0 if
+// that can't be told.
+func LimitMemory(l *slog.Logger) int64 {
+	limit, err := memlimit.Set(memlimit.WithProvider(memlimit.ApplyFallback(memlimit.FromCgroup, memlimit.FromSystem)))
+	if err != nil {
+		l.Warn("memory limit unknown: set GOMEMLIMIT", "err", err)
+	}
+	if limit == math.MaxInt64 {
+		return 0
+	}
+	return limit / 9 * 10
 }
