@@ -61,6 +61,7 @@ type Subscription struct {
 	after    uint64      // nothing up to here is missing; guarded by mu
 	hole     bool        // something after it is, and what the chains have beyond comes again; guarded by mu
 	chains   [2]uint64   // the last offset of the public and the private messages; guarded by mu
+	held     []Message   // behind a gap, until the gateway says whether it can fill it; guarded by mu
 	queue    []item      // guarded by mu
 	behind   bool        // the queue was full: ask again once it is empty; guarded by mu
 	position Position    // of the last message taken; guarded by mu
@@ -297,6 +298,8 @@ func (s *Subscription) subscribed(conn *connection, r reply, err error) {
 
 // place takes note of where the gateway begins; s.mu is held.
 func (s *Subscription) place(r reply) {
+	held := s.held
+	s.held = nil
 	if r.Position == nil || r.Recovered != nil && *r.Recovered {
 		return // no positions at all, or what follows goes on after s.after
 	}
@@ -305,27 +308,44 @@ func (s *Subscription) place(r reply) {
 	} else if n := len(s.queue); n == 0 || s.queue[n-1].kind != isMissed {
 		s.put(item{kind: isMissed, message: Message{Position: *r.Position}})
 	}
+	for _, m := range held { // does not come again
+		if chain := s.chain(m.Member); m.Offset > max(s.after, *chain) {
+			*chain = m.Offset
+			s.put(item{message: m})
+		}
+	}
 	s.known, s.epoch, s.after, s.chains, s.hole = true, r.Position.Epoch, r.Position.Offset, [2]uint64{}, false
+}
+
+// chain returns the last offset of the chain that the messages for member are in; s.mu is held.
+func (s *Subscription) chain(member int64) *uint64 {
+	if member > 0 {
+		return &s.chains[1]
+	}
+	return &s.chains[0]
 }
 
 // receive takes a message from conn. What it drops comes again with the answer to ask.
 func (s *Subscription) receive(conn *connection, e envelope) {
 	s.mu.Lock()
-	if s.conn != conn || s.asking || s.behind {
-		s.mu.Unlock()
+	defer s.mu.Unlock()
+	if s.conn != conn || s.behind {
 		return
 	}
-	chain := &s.chains[0]
-	if e.Member > 0 {
-		chain = &s.chains[1]
+	m := Message{e.App, e.Member, e.From, e.Text, Position{s.epoch, e.Offset}}
+	if s.asking {
+		s.hold(m)
+		return
 	}
+	chain := s.chain(m.Member)
 	last := max(s.after, *chain)
 	switch {
 	case s.known && e.Offset <= last: // a duplicate
 	case s.known && e.Prev > last:
 		s.after, s.hole = last, true
+		s.hold(m)
 		s.ask(conn)
-		return // ask has unlocked
+		s.mu.Lock() // ask has unlocked
 	case len(s.queue) >= s.client.opts.Buffer:
 		s.behind = true
 	default:
@@ -333,9 +353,17 @@ func (s *Subscription) receive(conn *connection, e envelope) {
 		if e.Offset == max(s.chains[0], s.chains[1]) {
 			s.hole = false
 		}
-		s.put(item{message: Message{e.App, e.Member, e.From, e.Text, Position{s.epoch, e.Offset}}})
+		s.put(item{message: m})
 	}
-	s.mu.Unlock()
+}
+
+// hold keeps a message that came before the answer to ask: should the gateway not be able to
+// fill the gap before it, it does not come again. Before the first answer, messages are those
+// of an earlier subscription to the app. s.mu is held.
+func (s *Subscription) hold(m Message) {
+	if s.first == nil && len(s.queue)+len(s.held) < s.client.opts.Buffer {
+		s.held = append(s.held, m)
+	}
 }
 
 // put queues i for the reader; s.mu is held.
