@@ -614,3 +614,37 @@ func TestCloseEndsEverything(t *testing.T) {
 		c.Close()
 	})
 }
+
+// Who unsubscribes while the client comes back is not subscribed again by that.
+func TestUnsubscribeMeetsTheReconnect(t *testing.T) {
+	g := servertest.Start(t)
+	p := newProxy(t, address(g))
+	gone, cancel := context.WithCancel(t.Context())
+	cancel() // Unsubscribe does not wait for the answer
+	var c *client.Client
+	var s *client.Subscription
+	back := make(chan struct{})
+	opts := quick()
+	opts.Events = func(e client.Event) {
+		if e.State == client.Connected && s != nil {
+			s.Unsubscribe(gone)
+			close(back)
+		}
+	}
+	c = dial(t, p.url(), opts)
+	if err := c.Ping(t.Context()); err != nil { // Events has been told
+		t.Fatal(err)
+	}
+	s = subscribe(t, c, "match", client.SubscribeOptions{})
+	p.cut()
+	<-back
+	for range 2 { // the second is asked behind whatever the client asks when it is back
+		if err := c.Ping(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r, err := g.Hub.Publish(t.Context(), push.Message{App: "match", Member: push.Everybody, Text: "hello"})
+	if err != nil || r.Subscribers != 0 {
+		t.Errorf("%d subscribers, %v, want none", r.Subscribers, err)
+	}
+}

@@ -248,10 +248,11 @@ func (s *Subscription) end(err error) {
 	close(s.done)
 }
 
-// resume subscribes on conn, unless that was done.
+// resume subscribes on conn, unless s is over, or has asked on conn or a later one: Subscribe
+// may come to it when the client has lost that connection, and has resumed s on the next.
 func (s *Subscription) resume(conn *connection) {
 	s.mu.Lock()
-	if s.conn != nil && s.conn.number >= conn.number {
+	if s.ended || s.conn != nil && s.conn.number >= conn.number {
 		s.mu.Unlock()
 		return
 	}
