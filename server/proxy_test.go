@@ -10,7 +10,6 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -72,58 +71,10 @@ func TestX01ForwardedFor(t *testing.T) {
 	}
 }
 
-// freeAddr returns an address that nobody listens on.
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
-// start runs a program until the test ends, and returns when it listens on addr.
-func start(t *testing.T, addr, name string, args ...string) {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil {
-		path = "/usr/sbin/" + name // not in everybody's PATH
-		if _, err := os.Stat(path); err != nil {
-			t.Fatalf("%s is not installed; make test does it", name)
-		}
-	}
-	var out syncBuffer
-	cmd := exec.Command(path, args...)
-	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-		if t.Failed() {
-			t.Logf("%s said:\n%s", name, out.String())
-		}
-	})
-	deadline := time.After(10 * time.Second)
-	for tick := time.Tick(10 * time.Millisecond); ; {
-		if conn, err := net.Dial("tcp", addr); err == nil {
-			conn.Close()
-			return
-		}
-		select {
-		case <-tick:
-		case <-deadline:
-			t.Fatalf("%s does not listen on %s", name, addr)
-		}
-	}
-}
-
 // nginx runs in front of a gateway and cuts idle connections off after timeout.
 func nginx(t *testing.T, backend net.Addr, timeout time.Duration) (addr string) {
 	t.Helper()
-	addr = freeAddr(t)
+	addr = servertest.FreeAddr(t)
 	dir := t.TempDir()
 	config := fmt.Sprintf(`
 daemon off;
@@ -155,14 +106,14 @@ http {
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	start(t, addr, "nginx", "-p", dir, "-c", file, "-e", "stderr")
+	servertest.Run(t, addr, "nginx", "-p", dir, "-c", file, "-e", "stderr")
 	return addr
 }
 
 // haproxy runs in front of a gateway and cuts idle tunnels off after timeout.
 func haproxy(t *testing.T, backend string, timeout time.Duration) (addr string) {
 	t.Helper()
-	addr = freeAddr(t)
+	addr = servertest.FreeAddr(t)
 	config := fmt.Sprintf(`
 global
 	maxconn 256
@@ -181,7 +132,7 @@ listen gateway
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	start(t, addr, "haproxy", "-db", "-f", file)
+	servertest.Run(t, addr, "haproxy", "-db", "-f", file)
 	return addr
 }
 

@@ -121,7 +121,8 @@ func TestPackage(t *testing.T) {
 		t.Fatal(err)
 	}
 	test := exec.Command(npm, "test")
-	test.Env = append(os.Environ(), "WSGW_BINARY="+binary, "WSGW_CLOSE_CODES="+string(catalogue), "CHROMIUM="+chromium)
+	test.Env = append(os.Environ(), "WSGW_BINARY="+binary, "WSGW_CLOSE_CODES="+string(catalogue), "CHROMIUM="+chromium,
+		"TOXIPROXY="+servertest.Toxiproxy(t))
 	run(t, test)
 }
 
@@ -176,11 +177,13 @@ func install(t *testing.T, npm string) {
 	}
 }
 
-// run runs cmd, and fails the test with what it said if that fails.
+// run runs cmd, logs what it said, and fails the test if that fails.
 func run(t *testing.T, cmd *exec.Cmd) {
 	t.Helper()
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%s: %v\n%s", cmd, err, out)
+	out, err := cmd.CombinedOutput()
+	t.Logf("%s\n%s", cmd, out)
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -1,7 +1,6 @@
-// A real gateway for the tests, and a proxy that treats its links badly.
+// A real gateway for the tests.
 import { spawn } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import net from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -60,39 +59,6 @@ export async function startGateway({ apps = APPS, ...env } = {}) {
       child.kill('SIGTERM')
       await exited
       rmSync(dir, { recursive: true, force: true })
-    },
-  }
-}
-
-/** A proxy in front of port whose links can be cut in four ways. */
-export async function startProxy(port) {
-  const links = new Set()
-  const server = net.createServer({ allowHalfOpen: true }, (down) => {
-    const up = net.connect({ port, host: '127.0.0.1', allowHalfOpen: true })
-    const link = { down, up }
-    const end = () => {
-      links.delete(link)
-      down.destroy()
-      up.destroy()
-    }
-    links.add(link)
-    for (const socket of [down, up]) socket.on('error', end).on('close', end)
-    down.pipe(up)
-    up.pipe(down)
-  })
-  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const each = (f) => { for (const link of [...links]) f(link) }
-  return {
-    port: server.address().port,
-    url: `ws://127.0.0.1:${server.address().port}/`,
-    links,
-    cut: () => each(({ down, up }) => { down.destroy(); up.destroy() }),
-    reset: () => each(({ down, up }) => { down.resetAndDestroy(); up.resetAndDestroy() }),
-    halfClose: () => each(({ down, up }) => { up.unpipe(down); down.end() }),
-    stall: () => each(({ down, up }) => { up.unpipe(down); down.unpipe(up); down.pause(); up.pause() }),
-    close() {
-      this.cut()
-      return new Promise((resolve) => server.close(resolve))
     },
   }
 }

@@ -3,7 +3,8 @@ import assert from 'node:assert/strict'
 import { after, afterEach, before, describe, test } from 'node:test'
 import ws from 'ws'
 import { Client, GatewayError } from '../dist/client.mjs'
-import { startGateway, startProxy, state, until } from './gateway.mjs'
+import { startGateway, state, until } from './gateway.mjs'
+import { startProxy } from './proxy.mjs'
 
 const sockets = { 'the package ws': ws }
 if (globalThis.WebSocket) sockets['the built-in WebSocket'] = globalThis.WebSocket
@@ -191,7 +192,7 @@ for (const [name, WebSocket] of Object.entries(sockets)) {
       await gateway.push('short', '5')
       await wait
       wait = more(5)
-      proxy.cut()
+      await proxy.cut()
       for (const text of ['6', '7']) await gateway.push('short', text)
       await wait
       assert.deepEqual(texts, ['3', '4', '5', '6', '7'])
@@ -225,7 +226,7 @@ for (const [name, WebSocket] of Object.entries(sockets)) {
       const texts = []
       sub.on('message', (m) => texts.push(m.text, m.position))
       sub.on('missed', () => texts.push('missed'))
-      proxy.cut()
+      await proxy.cut()
       await gateway.push('match', 'while it was away')
       await state(sub, 'subscribed')
       const got = until(sub, 'message')
