@@ -164,18 +164,25 @@ var Cursor = class {
     this.#base = offset;
     this.#seen = { public: 0, private: 0 };
   }
+  /** Whether message is behind this place: it was taken, or is of before. */
+  has(message) {
+    return message.offset <= this.#last(message);
+  }
   /** Moves behind message, and returns "new" or "old"; or moves back to where a gap begins and returns "gap". */
   take(message) {
-    const chain = message.member_id > 0 ? "private" : "public";
-    const last = Math.max(this.#base, this.#seen[chain]);
+    const last = this.#last(message);
     const isNew = message.offset > last;
     const gap = isNew && message.prev > last;
     this.position = { epoch: this.position.epoch, offset: gap ? last : message.offset };
     if (gap) return "gap";
-    if (isNew) this.#seen[chain] = message.offset;
+    if (isNew) this.#seen[chain(message)] = message.offset;
     return isNew ? "new" : "old";
   }
+  #last(message) {
+    return Math.max(this.#base, this.#seen[chain(message)]);
+  }
 };
+var chain = ({ member_id: memberId }) => memberId > 0 ? "private" : "public";
 
 // src/subscription.js
 var QUEUED = 1e4;
@@ -190,8 +197,8 @@ var Subscription = class extends Emitter {
   // there is something before the next message that must not be missed
   #asking = false;
   // a subscribe is not answered yet
-  #held = [];
-  // messages behind a gap, until the answer
+  #held = /* @__PURE__ */ new Map();
+  // offset -> message behind a gap, until the gateway says whether it can fill it
   #iterators = /* @__PURE__ */ new Set();
   constructor(client, app, options) {
     super();
@@ -260,7 +267,8 @@ var Subscription = class extends Emitter {
   /** Notes that the gateway has agreed. */
   accepted({ position, recovered }) {
     const missed = this.#broken && position && !recovered;
-    const held = this.#held.splice(0);
+    const held = [...this.#held.values()];
+    this.#held.clear();
     this.#asking = false;
     this.#started = true;
     if (position && !recovered) this.#cursor = new Cursor(position);
@@ -272,21 +280,20 @@ var Subscription = class extends Emitter {
   }
   receive(message) {
     if (this.#asking) {
-      if (this.#held.length) this.#held.push(message);
+      if (this.#held.size) this.#hold(message);
       return;
     }
     const what = message.offset > 0 && this.#cursor ? this.#cursor.take(message) : "new";
-    if (what === "new") this.#deliver(message);
+    if (what === "new") this.#deliver(this.#read(message));
     if (what === "gap") {
       this.#broken = true;
-      this.#held.push(message);
+      this.#hold(message);
       this.#client.resume(this);
     }
   }
   /** Notes that the link is gone. */
   interrupted() {
     this.#asking = false;
-    this.#held.length = 0;
     if (this.#started) this.#broken = true;
     this.#change("subscribing");
   }
@@ -300,9 +307,13 @@ var Subscription = class extends Emitter {
     this.stopped(error);
     if (error) this.emit("error", error);
   }
-  #deliver({ app, member_id: memberId, text, from, offset }) {
-    const position = offset && { epoch: this.position.epoch, offset };
-    const message = { app, memberId, text, from, position };
+  #hold(message) {
+    if (this.#held.size < QUEUED && !this.#cursor.has(message)) this.#held.set(message.offset, this.#read(message));
+  }
+  #read({ app, member_id: memberId, text, from, offset }) {
+    return { app, memberId, text, from, position: offset && { epoch: this.position.epoch, offset } };
+  }
+  #deliver(message) {
     this.emit("message", message);
     for (const iterator of [...this.#iterators]) iterator.message(message);
   }
@@ -476,8 +487,9 @@ var Client = class extends Emitter {
     if (err && err.code !== 401) return;
     this.#attempt = 0;
     link.ready(this.#options.silence);
+    const before = [...this.#subs.values()];
     this.#authenticated(err ? -1 : auth.member_id);
-    for (const sub of this.#subs.values()) this.#subscribe(sub);
+    for (const sub of before) if (this.#subs.get(sub.app) === sub) this.#subscribe(sub);
     if (err) this.emit("error", err);
   }
   #authenticated(memberId) {

@@ -171,8 +171,9 @@ export class Client extends Emitter {
     if (err && err.code !== 401) return // the gateway closes the link
     this.#attempt = 0
     link.ready(this.#options.silence)
+    const before = [...this.#subs.values()] // those that a handler of the event makes are asked for at once
     this.#authenticated(err ? -1 : auth.member_id)
-    for (const sub of this.#subs.values()) this.#subscribe(sub)
+    for (const sub of before) if (this.#subs.get(sub.app) === sub) this.#subscribe(sub)
     if (err) this.emit('error', err) // refused: anonymous from now on
   }
 

@@ -15,15 +15,21 @@ export class Cursor {
     this.#seen = { public: 0, private: 0 }
   }
 
+  /** Whether message is behind this place: it was taken, or is of before. */
+  has(message) { return message.offset <= this.#last(message) }
+
   /** Moves behind message, and returns "new" or "old"; or moves back to where a gap begins and returns "gap". */
   take(message) {
-    const chain = message.member_id > 0 ? 'private' : 'public'
-    const last = Math.max(this.#base, this.#seen[chain])
+    const last = this.#last(message)
     const isNew = message.offset > last
     const gap = isNew && message.prev > last
     this.position = { epoch: this.position.epoch, offset: gap ? last : message.offset }
     if (gap) return 'gap'
-    if (isNew) this.#seen[chain] = message.offset
+    if (isNew) this.#seen[chain(message)] = message.offset
     return isNew ? 'new' : 'old'
   }
+
+  #last(message) { return Math.max(this.#base, this.#seen[chain(message)]) }
 }
+
+const chain = ({ member_id: memberId }) => memberId > 0 ? 'private' : 'public'

@@ -2,7 +2,7 @@ import { Cursor } from './cursor.js'
 import { Emitter } from './emitter.js'
 import { GatewayError } from './error.js'
 
-const QUEUED = 10_000 // messages that wait for a slow iterator
+const QUEUED = 10_000 // messages that wait for a slow iterator, or behind a gap
 
 /** One app that a client listens to, over reconnects too. Made by Client.subscribe. */
 export class Subscription extends Emitter {
@@ -12,7 +12,7 @@ export class Subscription extends Emitter {
   #started = false // was subscribed once
   #broken // there is something before the next message that must not be missed
   #asking = false // a subscribe is not answered yet
-  #held = [] // messages behind a gap, until the answer
+  #held = new Map() // offset -> message behind a gap, until the gateway says whether it can fill it
   #iterators = new Set()
 
   constructor(client, app, options) {
@@ -83,7 +83,8 @@ export class Subscription extends Emitter {
   /** Notes that the gateway has agreed. */
   accepted({ position, recovered }) {
     const missed = this.#broken && position && !recovered
-    const held = this.#held.splice(0)
+    const held = [...this.#held.values()]
+    this.#held.clear()
     this.#asking = false
     this.#started = true
     if (position && !recovered) this.#cursor = new Cursor(position)
@@ -96,14 +97,14 @@ export class Subscription extends Emitter {
 
   receive(message) {
     if (this.#asking) {
-      if (this.#held.length) this.#held.push(message)
+      if (this.#held.size) this.#hold(message)
       return // else it is left from an earlier subscription
     }
     const what = message.offset > 0 && this.#cursor ? this.#cursor.take(message) : 'new'
-    if (what === 'new') this.#deliver(message)
+    if (what === 'new') this.#deliver(this.#read(message))
     if (what === 'gap') {
       this.#broken = true
-      this.#held.push(message)
+      this.#hold(message)
       this.#client.resume(this)
     }
   }
@@ -111,7 +112,6 @@ export class Subscription extends Emitter {
   /** Notes that the link is gone. */
   interrupted() {
     this.#asking = false
-    this.#held.length = 0
     if (this.#started) this.#broken = true
     this.#change('subscribing')
   }
@@ -128,9 +128,15 @@ export class Subscription extends Emitter {
     if (error) this.emit('error', error)
   }
 
-  #deliver({ app, member_id: memberId, text, from, offset }) {
-    const position = offset && { epoch: this.position.epoch, offset }
-    const message = { app, memberId, text, from, position }
+  #hold(message) {
+    if (this.#held.size < QUEUED && !this.#cursor.has(message)) this.#held.set(message.offset, this.#read(message))
+  }
+
+  #read({ app, member_id: memberId, text, from, offset }) {
+    return { app, memberId, text, from, position: offset && { epoch: this.position.epoch, offset } }
+  }
+
+  #deliver(message) {
     this.emit('message', message)
     for (const iterator of [...this.#iterators]) iterator.message(message)
   }

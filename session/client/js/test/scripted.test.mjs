@@ -61,6 +61,25 @@ test('a message that is missing is sent again, and nothing twice', async () => {
 test('what came behind a gap that cannot be filled is not lost too', async () => {
   const { client } = await connect((link, command, n) => {
     if (n === 2) {
+      link.send(reply({ code: 200, message: 'subscribe match success', id: command.id, position: { epoch: 'f', offset: 6 }, recovered: false }))
+      return link.send(message(7, 6))
+    }
+    polite(link, command)
+    if (n === 1) for (const m of [message(1, 0), message(2, 0, 42), message(4, 3), message(2, 0, 42), message(4, 3), message(5, 2, 42), message(6, 4)]) link.send(m)
+  })
+  const events = []
+  const sub = client.subscribe('match')
+  sub.on('message', ({ text, position }) => events.push([text, position.epoch, position.offset]))
+  sub.on('missed', ({ position }) => events.push(['missed', position.epoch, position.offset]))
+  await until(sub, 'message', (m) => m.text === '7')
+  assert.deepEqual(events, [['1', 'e', 1], ['2', 'e', 2], ['missed', 'f', 6], ['4', 'e', 4], ['5', 'e', 5], ['6', 'e', 6], ['7', 'f', 7]])
+  assert.deepEqual(sub.position, { epoch: 'f', offset: 7 })
+})
+
+test('what came behind a gap survives the link', async () => {
+  const { client, commands } = await connect((link, command, n) => {
+    if (n === 2) return link.terminate() // instead of an answer to the resume
+    if (n === 4) {
       link.send(reply({ code: 200, message: 'subscribe match success', id: command.id, position: { epoch: 'e', offset: 6 }, recovered: false }))
       return link.send(message(7, 6))
     }
@@ -73,6 +92,24 @@ test('what came behind a gap that cannot be filled is not lost too', async () =>
   sub.on('missed', () => texts.push('missed'))
   await until(sub, 'message', (m) => m.text === '7')
   assert.deepEqual(texts, ['1', 'missed', '5', '6', '7'])
+  assert.deepEqual(commands[4].position, { epoch: 'e', offset: 1 })
+})
+
+test('behind a gap at most 10 000 messages are kept', async () => {
+  const { client } = await connect((link, command, n) => {
+    if (n === 2) {
+      link.send(reply({ code: 200, message: 'subscribe match success', id: command.id, position: { epoch: 'e', offset: 20_000 }, recovered: false }))
+      return link.send(message(20_001, 20_000))
+    }
+    polite(link, command)
+    if (n === 1) for (let i = 2; i <= 10_002; i++) link.send(message(i, i - 1))
+  })
+  const texts = []
+  const sub = client.subscribe('match')
+  sub.on('message', (m) => texts.push(m.text))
+  await until(sub, 'message', (m) => m.text === '20001')
+  assert.equal(texts.length, 10_001)
+  assert.deepEqual(texts.slice(-2), ['10001', '20001'])
 })
 
 test('a gap that is being filled survives the link', async () => {
@@ -277,6 +314,20 @@ test('who was refused stays who it was, later too', async () => {
   server.clients.forEach((link) => link.terminate())
   await state(client, 'connected')
   assert.equal(commands.at(-1).member_id, -1)
+})
+
+test('who subscribes at the sight of the connection is subscribed once', async () => {
+  const { client, commands } = await connect(polite)
+  const early = client.subscribe('early')
+  client.on('state', ({ state }) => {
+    if (state !== 'connected') return
+    client.subscribe('late', { last: 2 })
+    early.unsubscribe()
+  })
+  await client.ping()
+  await client.ping() // is sent behind whatever the first one did not wait for
+  assert.deepEqual(commands.filter((c) => c.app).map(({ op, app, last }) => [op, app, last]),
+    [[undefined, 'late', 2], [undefined, 'late', undefined], ['unsubscribe', 'early', undefined]])
 })
 
 test('an answer that comes too late for a subscription changes nothing', async () => {
