@@ -50,6 +50,19 @@ func badName(name string) string {
 	return ""
 }
 
+// ParseMember reads what stands for a member on a command line: an id, or -1, which is
+// [Anonymous] where somebody asks and everybody where somebody is to receive.
+func ParseMember(s string) (id int64, err error) {
+	if s == "-1" {
+		return Anonymous, nil
+	}
+	id, ok := parseMember(s)
+	if !ok {
+		return 0, fmt.Errorf("want a member's id, 1 to %d, or -1", MaxMember)
+	}
+	return id, nil
+}
+
 // parseMember reads a member id in its one canonical spelling: decimal, 1..MaxMember, no sign,
 // no leading zero.
 func parseMember(s string) (id int64, ok bool) {

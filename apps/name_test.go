@@ -47,3 +47,16 @@ func TestP15Names(t *testing.T) {
 		})
 	}
 }
+
+func TestParseMember(t *testing.T) {
+	for s, want := range map[string]int64{"-1": apps.Anonymous, "1": 1, "42": 42, "9007199254740991": apps.MaxMember} {
+		if id, err := apps.ParseMember(s); err != nil || id != want {
+			t.Errorf("ParseMember(%q) = %d, %v, want %d", s, id, err, want)
+		}
+	}
+	for _, s := range []string{"", "0", "-0", "-2", "01", "+1", " 1", "1.5", "x", "9007199254740992", "99999999999999999999"} {
+		if id, err := apps.ParseMember(s); err == nil {
+			t.Errorf("ParseMember(%q) = %d", s, id)
+		}
+	}
+}

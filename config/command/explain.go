@@ -14,7 +14,10 @@ func Explain(_ context.Context, c *Call) error {
 	m := apps.Member{ID: apps.Anonymous}
 	var app, action string
 	if err := c.Flags("explain", func(fs *flag.FlagSet) {
-		fs.Int64Var(&m.ID, "member", m.ID, "the member's `id`; negative is an anonymous client")
+		fs.Func("member", "the member's `id`; -1, the default, is an anonymous client", func(s string) (err error) {
+			m.ID, err = apps.ParseMember(s)
+			return err
+		})
 		fs.Func("role", "a `role` of the member; may be repeated", add(&m.Roles))
 		fs.StringVar(&app, "app", "", "the `name` of the app")
 		fs.StringVar(&action, "action", "subscribe", "what the member wants: subscribe, push or presence")

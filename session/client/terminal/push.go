@@ -22,7 +22,7 @@ func Push(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 	}
 	var (
 		url    = fs.String("url", "http://127.0.0.1:5000/push", "where the gateway takes pushes")
-		member = fs.Int64("member", -1, "push to this member `id` only")
+		member = memberFlag(fs, "push to this member `id` only; -1, the default, is everybody")
 		key    = fs.String("key", "", "push key")
 		once   = fs.String("idempotency-key", "", "a retry with the same one delivers nothing")
 	)

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 
+	"ws-gateway/apps"
 	"ws-gateway/session/client"
 )
 
@@ -30,7 +31,7 @@ func Sub(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	var (
 		url      = fs.String("url", "ws://127.0.0.1:5000/", "the gateway")
-		member   = fs.Int64("member", 0, "member `id` to log in as; 0 is anonymous")
+		member   = memberFlag(fs, "member `id` to log in as; -1, the default, is anonymous")
 		token    = fs.String("token", "", "the member's token")
 		position = fs.String("position", "", "go on after `EPOCH:OFFSET`, which --json prints")
 		asJSON   = fs.Bool("json", false, "print all of a message as JSON, not only app and text")
@@ -52,7 +53,7 @@ func Sub(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	c, err := client.Dial(ctx, *url, client.Options{
-		Member: *member,
+		Member: max(*member, 0), // 0 is the client's word for nobody
 		Token:  func(context.Context) (string, error) { return *token, nil },
 		Events: func(e client.Event) {
 			if e.State == client.Disconnected && !e.Final {
@@ -121,6 +122,16 @@ func parse(fs *flag.FlagSet, args []string) (rest []string, err error) {
 		}
 		rest, args = append(rest, fs.Arg(0)), fs.Args()[1:]
 	}
+}
+
+// memberFlag defines --member, which is -1 if not given.
+func memberFlag(fs *flag.FlagSet, usage string) *int64 {
+	member := apps.Anonymous
+	fs.Func("member", usage, func(s string) (err error) {
+		member, err = apps.ParseMember(s)
+		return err
+	})
+	return &member
 }
 
 func parsePosition(s string) (*client.Position, error) {

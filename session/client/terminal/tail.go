@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 
+	"ws-gateway/apps"
 	"ws-gateway/stat"
 	"ws-gateway/stat/logging"
 )
@@ -29,7 +30,12 @@ func Tail(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		fmt.Fprint(stderr, "Usage: ws-gateway tail [flags]\n\nShows what a gateway sees, as it happens: connects, logins, commands, refusals with the\nrule that decided, pushes, closes. Flags narrow it down together.\n\n")
 		fs.PrintDefaults()
 	}
-	fs.Int64("member", 0, "only of this member `id` and who claims to be it; -1 is anonymous clients, and pushes to everybody")
+	query := url.Values{}
+	fs.Func("member", "only of this member `id` and who claims to be it; -1 is anonymous clients, and pushes to everybody", func(s string) error {
+		_, err := apps.ParseMember(s)
+		query.Set("member", s)
+		return err
+	})
 	fs.String("app", "", "only of this app")
 	fs.Uint64("session", 0, "only of the session with this `number`")
 	fs.Bool("payload", false, "show the texts of pushes too")
@@ -47,10 +53,9 @@ func Tail(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		fs.Usage()
 		return ErrUsage
 	}
-	query := url.Values{}
 	fs.Visit(func(f *flag.Flag) { // the gateway checks them
 		switch f.Name {
-		case "member", "app", "session", "payload":
+		case "app", "session", "payload":
 			query.Set(f.Name, f.Value.String())
 		}
 	})

@@ -283,7 +283,7 @@ func TestTailSaysWhyNot(t *testing.T) {
 		want string
 	}{
 		{nil, "401 Unauthorized"},
-		{[]string{"--key", "key", "--member", "0"}, `bad value of parameter member: \"0\"`},
+		{[]string{"--key", "key", "--session", "0"}, `bad value of parameter session: \"0\"`},
 		{[]string{"--key", "key", "--app", ""}, "bad value of parameter app"},
 		{[]string{"--key", "key", "--stat", "http://127.0.0.1:1"}, "refused"},
 		{[]string{"--stat", "::"}, "--stat: "},
