@@ -33,7 +33,7 @@ func (s *suite) startGateway(ctx context.Context, cpu int, env []string) (*gatew
 	g := &gateway{cmd: exec.CommandContext(ctx, s.server, "serve")}
 	g.cmd.Env = append(cleanEnv(),
 		"WSGW_ADDR=127.0.0.1:0", "WSGW_STAT_ADDR=127.0.0.1:0", "WSGW_LOG_FORMAT=json", "WSGW_DRAIN_WINDOW=0s",
-		"WSGW_AUTH=static", "WSGW_MEMBERS_FILE="+s.file("members"), "WSGW_PUSH_KEYS="+pushKey)
+		"WSGW_PUSH_KEYS="+pushKey)
 	g.cmd.Env = append(g.cmd.Env, env...)
 	stderr, err := g.cmd.StderrPipe()
 	if err != nil {

@@ -18,22 +18,22 @@ import (
 
 // A plan is one scenario of the suite: how to ask, and whom.
 type plan struct {
-	name   string
-	args   []string // of bench, beginning with the scenario
-	env    []string // of a gateway of its own; nil with bare
-	free   bool     // server and generator are not bound to a CPU each
-	once   bool     // takes long: one run is enough
-	member bool     // the clients log in
-	bare   bool     // the loop of write(2), not a gateway
+	name    string
+	args    []string // of bench, beginning with the scenario
+	env     []string // of a gateway of its own; nil with bare
+	free    bool     // server and generator are not bound to a CPU each
+	once    bool     // takes long: one run is enough
+	members int      // who log in, in turns; 0: the clients stay anonymous
+	bare    bool     // the loop of write(2), not a gateway
 }
 
 // plans are in the order in which they run: what is compared follows each other.
 var plans = []plan{
-	{name: "idle", args: []string{"idle"}, env: []string{"WSGW_PPROF=true"}, once: true, member: true},
+	{name: "idle", args: []string{"idle"}, env: []string{"WSGW_PPROF=true"}, once: true, members: 500},
 	{name: "fanout 100", args: fanoutArgs(100, 16, 1)},
 	{name: "fanout 1000", args: fanoutArgs(1000, 16, 1)},
 	{name: "fanout 5000", args: fanoutArgs(5000, 16, 1)},
-	{name: "crowd", args: fanoutArgs(10_000, 4, 10), member: true, once: true},
+	{name: "crowd", args: fanoutArgs(10_000, 4, 10), members: 10_000, once: true},
 	{name: "fanout batched", args: fanoutArgs(1000, 4, 10)},
 	{name: "fanout free", args: fanoutArgs(1000, 16, 1), free: true},
 	{name: "fanout free batched", args: fanoutArgs(1000, 4, 10), free: true},
@@ -42,8 +42,8 @@ var plans = []plan{
 	{name: "floor 10/s", args: pacedArgs("floor", 10), bare: true},
 	{name: "latency 10/s", args: pacedArgs("latency", 10)},
 	{name: "ingest", args: []string{"ingest", "--warmup", "500ms", "--duration", "3s"}},
-	{name: "private", args: []string{"private", "--warmup", "500ms", "--duration", "3s"}, member: true},
-	{name: "connect", args: []string{"connect", "--duration", "1s"}, member: true},
+	{name: "private", args: []string{"private", "--warmup", "500ms", "--duration", "3s"}, members: 500},
+	{name: "connect", args: []string{"connect", "--duration", "1s"}, members: 500},
 	{name: "resume", args: []string{"resume"}, env: []string{"WSGW_PPROF=true"}},
 	{name: "slow", args: []string{"slow", "--warmup", "1s", "--duration", "7s"}},
 	{name: "overload", args: []string{"fanout", "--connections", "5000", "--pushers", "16", "--batch", "20", "--warmup", "1s", "--duration", "3s"}},
@@ -217,9 +217,6 @@ func (s *suite) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer os.RemoveAll(s.dir)
-	if err := s.writeMembers(); err != nil {
-		return err
-	}
 	for i := range s.runs {
 		for _, p := range plans {
 			if !s.chosen(p) || p.once && i > 0 {
@@ -250,7 +247,15 @@ func (s *suite) measure(ctx context.Context, p plan) (_ *Report, err error) {
 	if p.bare {
 		args = append(args, "--server-cpu", strconv.Itoa(serverCPU))
 	} else {
-		g, err := s.startGateway(ctx, serverCPU, p.env)
+		env := p.env
+		if p.members > 0 {
+			if err := s.writeMembers(p.members); err != nil {
+				return nil, err
+			}
+			env = append([]string{"WSGW_AUTH=static", "WSGW_MEMBERS_FILE=" + s.file("members")}, env...)
+			args = append(args, "--tokens", s.file("tokens"))
+		}
+		g, err := s.startGateway(ctx, serverCPU, env)
 		if err != nil {
 			return nil, err
 		}
@@ -258,9 +263,6 @@ func (s *suite) measure(ctx context.Context, p plan) (_ *Report, err error) {
 		args = append(args, "--url", g.clients, "--pid", strconv.Itoa(g.cmd.Process.Pid), "--push-key", pushKey)
 		if slices.Contains(p.env, "WSGW_PPROF=true") {
 			args = append(args, "--pprof", g.stat)
-		}
-		if p.member {
-			args = append(args, "--tokens", s.file("tokens"))
 		}
 	}
 	cmd := exec.CommandContext(ctx, s.self, args...)
@@ -329,11 +331,11 @@ func (g *goal) meets(v float64) string {
 	return "nothing"
 }
 
-// writeMembers writes who logs in, for the gateway and for the generator.
-func (s *suite) writeMembers() error {
+// writeMembers writes the n who log in, for the gateway and for the generator.
+func (s *suite) writeMembers(n int) error {
 	var members, tokens bytes.Buffer
 	members.WriteString("members:\n")
-	for i := 1; i <= 10_000; i++ { // one for each connection of the largest plan
+	for i := 1; i <= n; i++ {
 		hash, token := memberToken(i)
 		fmt.Fprintf(&members, "  %d: {tokens: [%q]}\n", i, hash)
 		fmt.Fprintf(&tokens, "%d %s\n", i, token)
