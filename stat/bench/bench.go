@@ -46,6 +46,7 @@ var scenarios = []scenario{
 	churnScenario,
 	resumeScenario,
 	floorScenario,
+	floorPostScenario,
 }
 
 // options are the flags of all scenarios.
@@ -67,7 +68,7 @@ type options struct {
 	window      int
 	pid         int
 	serverCPU   int
-	pprof       string
+	stat        string
 	insecure    bool
 	polite      bool
 	json        bool
@@ -102,7 +103,7 @@ func (o *options) flags(name string, stderr io.Writer) *flag.FlagSet {
 	f.IntVar(&o.window, "window", o.window, "handshakes at the same time")
 	f.IntVar(&o.pid, "pid", o.pid, "process `id` of the gateway; 0 finds it by its port")
 	f.IntVar(&o.serverCPU, "server-cpu", o.serverCPU, "`CPU` to bind the loop of floor to; -1 is any")
-	f.StringVar(&o.pprof, "pprof", o.pprof, "`URL` of the stat server of a gateway with WSGW_PPROF=true, to force a GC")
+	f.StringVar(&o.stat, "stat", o.stat, "`URL` of the gateway's stat server: what it says of itself, and forced GCs with WSGW_PPROF=true")
 	f.BoolVar(&o.polite, "polite", o.polite, "say goodbye with a close frame, not only by closing")
 	f.BoolVar(&o.json, "json", o.json, "print the report as JSON")
 	return f
@@ -137,8 +138,8 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return exitUsage
 	}
 	name := args[0]
-	if name == writerCommand {
-		if err := runWriter(os.Stdin, stdout); err != nil {
+	if child := children[name]; child != nil {
+		if err := child(os.Stdin, stdout); err != nil {
 			fmt.Fprintf(stderr, "bench %s: %v\n", name, err)
 			return exitFaulty
 		}
@@ -199,9 +200,9 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 func usage(w io.Writer) {
 	fmt.Fprintf(w, "usage: ws-gateway bench SCENARIO [flags]\n\n")
 	for _, s := range scenarios {
-		fmt.Fprintf(w, "  %-8s  %s\n", s.name, s.doc)
+		fmt.Fprintf(w, "  %-10s  %s\n", s.name, s.doc)
 	}
-	fmt.Fprintf(w, "  %-8s  %s\n", suiteName, "start a gateway, ask every question, and compare with the goals")
+	fmt.Fprintf(w, "  %-10s  %s\n", suiteName, "start a gateway, ask every question, and compare with the goals")
 	fmt.Fprintf(w, "\n`ws-gateway bench SCENARIO -h` lists the flags.\n")
 }
 

@@ -46,7 +46,7 @@ func TestMemoryBudget(t *testing.T) {
 		urls = greeting.FindStringSubmatch(lines.Text())
 	}
 	go io.Copy(io.Discard, said) // ends with the process
-	out, err := exec.CommandContext(t.Context(), binary, "bench", "idle", "-url", urls[1], "-pprof", urls[2],
+	out, err := exec.CommandContext(t.Context(), binary, "bench", "idle", "-url", urls[1], "-stat", urls[2],
 		"-connections", connections, "-duration", "1s", "-json").Output()
 	if err != nil {
 		t.Fatalf("bench idle: %v\n%s", err, out)

@@ -3,6 +3,8 @@ package bench
 import (
 	"context"
 	"time"
+
+	"ws-gateway/stat"
 )
 
 var fanoutScenario = scenario{
@@ -26,10 +28,16 @@ var fanoutScenario = scenario{
 		})
 		var from, to sample
 		var pushes uint64
+		var waited stat.Times // of the gateway's queue, before
 		err := r.hold(ctx, "warming up", r.warmup, "deliveries", r.fleet.count)
 		if err == nil {
 			r.fleet.swapLatency()
 			from, pushes = r.sample(), crew.accepted.Load()
+			if r.stat != "" {
+				waited, err = statServer(r.stat).queueTimes(ctx)
+			}
+		}
+		if err == nil {
 			err = r.hold(ctx, "pushing", r.duration, "deliveries", r.fleet.count)
 		}
 		to, pushes = r.sample(), crew.accepted.Load()-pushes
@@ -46,7 +54,14 @@ var fanoutScenario = scenario{
 		r.report.add("pushes", float64(pushes)/to.at.Sub(from.at).Seconds(), "/s")
 		r.addCPU("cpu_per_delivery", from, to, n)
 		r.addLoad("", from, to)
-		r.addLatency("queue_", latency)
+		r.addLatency("", latency)
+		if r.stat != "" {
+			times, err := statServer(r.stat).queueTimes(ctx)
+			if err != nil {
+				return err
+			}
+			r.report.add("queue_p99", 1e3*quantile(waited, times, 0.99), "ms")
+		}
 		r.report.add("refused", float64(crew.refused.Load()), "")
 		return r.finish(ctx, crew.sent, crew.accepted.Load()*uint64(r.connections))
 	},

@@ -16,7 +16,7 @@ var floorScenario = scenario{
 	name: "floor",
 	doc:  "the same as latency and fanout, of a bare loop of write(2): what no server can beat",
 	run: func(ctx context.Context, r *run) (err error) {
-		child, err := startWriter(ctx, r.serverCPU)
+		child, err := startChild(ctx, writerCommand, r.serverCPU)
 		if err != nil {
 			return err
 		}
@@ -72,7 +72,7 @@ type writerResult struct {
 }
 
 // writeFloor lets the writer do one job and reports it.
-func (r *run) writeFloor(ctx context.Context, w *writer, name string, job writerJob) (uint64, error) {
+func (r *run) writeFloor(ctx context.Context, w *child, name string, job writerJob) (uint64, error) {
 	r.fleet.swapLatency()
 	from := r.sample()
 	result := make(chan error, 1)
@@ -108,24 +108,33 @@ func (r *run) writeFloor(ctx context.Context, w *writer, name string, job writer
 	return done.Messages, nil
 }
 
-// A writer is the process of the bare loop, as the scenario sees it. Its stdin takes jobs
-// and its stdout gives results, a line of JSON each.
-type writer struct {
+// A child is the process of a bare server, as the scenario sees it. It says first where it
+// listens, and ends with its stdin.
+type child struct {
 	cmd  *exec.Cmd
 	in   io.WriteCloser
 	out  *bufio.Reader
 	addr string
 }
 
-// writerCommand is the scenario, in a process of its own, that writes; usage does not list it.
-const writerCommand = "floor-writer"
+// What the processes are started as; usage does not list them.
+const (
+	writerCommand  = "floor-writer"
+	handlerCommand = "floor-handler"
+)
 
-func startWriter(ctx context.Context, cpu int) (*writer, error) {
+// children are what runs in them.
+var children = map[string]func(stdin io.Reader, stdout io.Writer) error{
+	writerCommand:  runWriter,
+	handlerCommand: runHandler,
+}
+
+func startChild(ctx context.Context, command string, cpu int) (*child, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	w := &writer{cmd: exec.CommandContext(ctx, self, "bench", writerCommand)}
+	w := &child{cmd: exec.CommandContext(ctx, self, "bench", command)}
 	w.cmd.Stderr = os.Stderr
 	if w.in, err = w.cmd.StdinPipe(); err != nil {
 		return nil, err
@@ -140,13 +149,14 @@ func startWriter(ctx context.Context, cpu int) (*writer, error) {
 	w.out = bufio.NewReader(out)
 	line, err := w.out.ReadString('\n')
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("the writer did not start: %w", err), w.stop())
+		return nil, errors.Join(fmt.Errorf("%s did not start: %w", command, err), w.stop())
 	}
 	w.addr = line[:len(line)-1]
 	return w, nil
 }
 
-func (w *writer) do(job writerJob, result *writerResult) error {
+// do gives the writer a job: a line of JSON, as is its result.
+func (w *child) do(job writerJob, result *writerResult) error {
 	if err := json.NewEncoder(w.in).Encode(job); err != nil {
 		return fmt.Errorf("writer: %w", err)
 	}
@@ -157,7 +167,7 @@ func (w *writer) do(job writerJob, result *writerResult) error {
 	return json.Unmarshal(line, result)
 }
 
-func (w *writer) stop() error {
+func (w *child) stop() error {
 	w.in.Close()
 	return w.cmd.Wait()
 }

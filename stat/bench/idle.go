@@ -2,10 +2,6 @@ package bench
 
 import (
 	"context"
-	"fmt"
-	"io"
-	"net/http"
-	"strings"
 	"time"
 )
 
@@ -36,8 +32,8 @@ var idleScenario = scenario{
 		if r.server != nil {
 			r.report.add("cpu", float64((to.server-from.server).Microseconds())/1e3/to.at.Sub(from.at).Seconds(), "ms/s")
 		}
-		if r.pprof != "" {
-			if err := forceGC(ctx, r.pprof); err != nil {
+		if r.stat != "" {
+			if _, err := statServer(r.stat).forceGC(ctx); err != nil {
 				return err
 			}
 			if err := r.hold(ctx, "settling after GC", r.warmup/2, "", none); err != nil {
@@ -50,27 +46,4 @@ var idleScenario = scenario{
 		r.report.Verdict = r.fleet.judge(nil)
 		return nil
 	},
-}
-
-// forceGC makes the gateway collect its garbage, twice so that what pools hold goes as well.
-func forceGC(ctx context.Context, stat string) error {
-	for range 2 {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(stat, "/")+"/debug/pprof/heap?gc=1", nil)
-		if err != nil {
-			return err
-		}
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			return fmt.Errorf("force a GC: %w", err)
-		}
-		_, err = io.Copy(io.Discard, resp.Body)
-		resp.Body.Close()
-		if err != nil {
-			return fmt.Errorf("force a GC: %w", err)
-		}
-		if resp.StatusCode != http.StatusOK {
-			return fmt.Errorf("force a GC: %s answered %s", req.URL, resp.Status)
-		}
-	}
-	return nil
 }

@@ -97,10 +97,10 @@ const (
 	logSize = 100  // messages in each, as many as a gateway keeps by default
 )
 
-// fillLogs reports what the gateway's memory grows by for each message that it keeps, beside
+// fillLogs reports what the gateway's heap grows by for each message that it keeps, beside
 // the text.
 func (r *run) fillLogs(ctx context.Context) error {
-	if r.server == nil {
+	if r.stat == "" {
 		return nil
 	}
 	p := newCrew(r.target, 1, 1, r.app, r.size).pushers[0]
@@ -109,41 +109,22 @@ func (r *run) fillLogs(ctx context.Context) error {
 	for i := range to {
 		to[i] = addressee{member: -1}
 	}
-	fill := func(name string) error {
-		p.app = name
-		return p.push(ctx, to, time.Time{})
-	}
-	if err := fill(r.app + ".first"); err != nil { // buffers grow
-		return err
-	}
-	before, err := r.settledRSS(ctx)
+	before, err := statServer(r.stat).forceGC(ctx)
 	if err != nil {
 		return err
 	}
 	r.progress.begin("filling logs", "messages", 0)
 	for i := range logApps {
-		if err := fill(fmt.Sprintf("%s.%d", r.app, i)); err != nil {
+		p.app = fmt.Sprintf("%s.%d", r.app, i)
+		if err := p.push(ctx, to, time.Time{}); err != nil {
 			return err
 		}
 		r.progress.tell(float64(i)/logApps, uint64(i*logSize))
 	}
-	after, err := r.settledRSS(ctx)
+	after, err := statServer(r.stat).forceGC(ctx)
 	if err != nil {
 		return err
 	}
-	r.report.add("rss_per_logged_message_beside_text", float64(after-before)/(logApps*logSize)-float64(r.size), "B")
+	r.report.add("heap_per_logged_message_beside_text", float64(after-before)/(logApps*logSize)-float64(r.size), "B")
 	return nil
-}
-
-// settledRSS returns the gateway's memory, after a GC if one can be forced.
-func (r *run) settledRSS(ctx context.Context) (int64, error) {
-	if r.pprof != "" {
-		if err := forceGC(ctx, r.pprof); err != nil {
-			return 0, err
-		}
-	}
-	if err := sleep(ctx, r.duration); err != nil {
-		return 0, err
-	}
-	return r.sample().rss, nil
 }

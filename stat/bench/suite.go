@@ -24,7 +24,7 @@ type plan struct {
 	free    bool     // server and generator are not bound to a CPU each
 	once    bool     // takes long: one run is enough
 	members int      // who log in, in turns; 0: the clients stay anonymous
-	bare    bool     // the loop of write(2), not a gateway
+	bare    bool     // a floor, not a gateway
 }
 
 // plans are in the order in which they run: what is compared follows each other.
@@ -41,6 +41,7 @@ var plans = []plan{
 	{name: "latency 50/s", args: pacedArgs("latency", 50)},
 	{name: "floor 10/s", args: pacedArgs("floor", 10), bare: true},
 	{name: "latency 10/s", args: pacedArgs("latency", 10)},
+	{name: "floor post", args: []string{"floor-post", "--warmup", "500ms", "--duration", "2s"}, bare: true},
 	{name: "ingest", args: []string{"ingest", "--warmup", "500ms", "--duration", "3s"}},
 	{name: "private", args: []string{"private", "--warmup", "500ms", "--duration", "3s"}, members: 500},
 	{name: "connect", args: []string{"connect", "--duration", "1s"}, members: 500},
@@ -94,16 +95,19 @@ var goals = []goal{
 	{what: "loop of write(2), the same", plan: "floor 10/s", figure: "at_rate_p99", unit: "ms"},
 	{what: "ratio", plan: "latency 10/s", figure: "p99", over: [2]string{"floor 10/s", "at_rate_p99"}, unit: "x", bar: 1.1, aim: 1},
 	{what: "POST /push with one subscriber, CPU", plan: "ingest", figure: "cpu_per_push", unit: "us", bar: 17.5, aim: 14},
-	{what: "the same in batches of 100, CPU per push", plan: "ingest", figure: "batched_cpu_per_push", unit: "us", bar: 1.5, aim: 0.8},
+	{what: "a bare net/http handler, the same", plan: "floor post", figure: "cpu_per_push", unit: "us"},
+	{what: "ratio", plan: "ingest", figure: "cpu_per_push", over: [2]string{"floor post", "cpu_per_push"}, unit: "x"},
+	{what: "pushes in batches of 100, CPU per push", plan: "ingest", figure: "batched_cpu_per_push", unit: "us", bar: 1.5, aim: 0.8},
 	{what: "private push to a member with 2 connections, CPU", plan: "private", figure: "cpu_per_push", unit: "us", bar: 25, aim: 21},
 	{what: "connect, authenticate, subscribe, CPU", plan: "connect", figure: "cpu_per_connect", unit: "us", bar: 65, aim: 58},
 	{what: "close, CPU", plan: "connect", figure: "cpu_per_close", unit: "us", bar: 12, aim: 8},
 	{what: "a missed message to a client that is back, CPU", plan: "resume", figure: "cpu_per_resumed_message", unit: "us"},
-	{what: "a logged message, memory beside its text", plan: "resume", figure: "rss_per_logged_message_beside_text", unit: "B", bar: 100},
+	{what: "a logged message, memory beside its text", plan: "resume", figure: "heap_per_logged_message_beside_text", unit: "B", bar: 100},
 	{what: "a client that never reads is evicted after", plan: "slow", figure: "evicted_after", unit: "s", bar: 5},
 	{what: "and costs memory", plan: "slow", figure: "rss_growth", unit: "KB", bar: 1024},
 	{what: "p99 of the others, beside it against before", plan: "slow", figure: "with_slow_p99", over: [2]string{"slow", "p99"}, unit: "x"},
 	{what: "pushed beyond capacity, time in queue p99", plan: "overload", figure: "queue_p99", unit: "ms", bar: 250},
+	{what: "the same until received by a generator that is as busy", plan: "overload", figure: "p99", unit: "ms"},
 	{what: "pushes answered 429 meanwhile", plan: "overload", figure: "refused", unit: ""},
 	{what: "deliveries while clients subscribe and unsubscribe", plan: "churn", figure: "deliveries", unit: "/s"},
 }
@@ -146,7 +150,7 @@ func runSuite(ctx context.Context, args []string, stdout, stderr io.Writer) int 
 	f := flag.NewFlagSet("bench all", flag.ContinueOnError)
 	f.SetOutput(stderr)
 	f.StringVar(&s.server, "server", "", "`program` of the gateway; this one if empty")
-	f.IntVar(&s.runs, "runs", 3, "how often each scenario is run")
+	f.IntVar(&s.runs, "runs", 5, "how often each scenario is run")
 	f.BoolVar(&s.quick, "quick", false, "few connections and little time: to see that everything works, not for the figures")
 	only := f.String("only", "", "comma separated `plans` to run, or the beginnings of their names: "+planNames())
 	asJSON := f.Bool("json", false, "print rows and reports as JSON")
@@ -260,10 +264,7 @@ func (s *suite) measure(ctx context.Context, p plan) (_ *Report, err error) {
 			return nil, err
 		}
 		defer func() { err = errors.Join(err, g.stop()) }()
-		args = append(args, "--url", g.clients, "--pid", strconv.Itoa(g.cmd.Process.Pid), "--push-key", pushKey)
-		if slices.Contains(p.env, "WSGW_PPROF=true") {
-			args = append(args, "--pprof", g.stat)
-		}
+		args = append(args, "--url", g.clients, "--pid", strconv.Itoa(g.cmd.Process.Pid), "--push-key", pushKey, "--stat", g.stat)
 	}
 	cmd := exec.CommandContext(ctx, s.self, args...)
 	cmd.Env = append(cleanEnv(), "GOMAXPROCS=2")
