@@ -252,7 +252,7 @@ func authenticator(c *config.Config, l *slog.Logger, m *stat.Metrics, withdrawn 
 func (p *parts) dashboard(c *config.Config, hub *push.Hub, l *slog.Logger, m *stat.Metrics, gateway func() string) http.Handler {
 	o := dashboard.Options{
 		Gateway: gateway,
-		SDK:     js.Handler(),
+		SDK:     js.Script(),
 		Push:    push.Handler(push.HandlerOptions{Hub: hub, Keys: p.keys, MaxBody: int64(c.MaxBody), Logger: l, Metrics: m}),
 		Explain: func(member int64, action, app string) (dashboard.Explanation, error) {
 			wish, err := apps.ParseAction(action)

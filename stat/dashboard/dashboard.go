@@ -22,9 +22,9 @@ type Options struct {
 	// in it, such as 0.0.0.0, stands for the one that the page was loaded from. It is called
 	// at each visit. Nil turns connecting off.
 	Gateway func() string
-	// SDK serves the one-file script of the JavaScript client, which makes the global
-	// WSGateway. Nil turns connecting off.
-	SDK http.Handler
+	// SDK is the one-file script of the JavaScript client, which makes the global WSGateway.
+	// "" turns connecting off.
+	SDK string
 	// Member and Token are filled in where a visitor can log in. They are for demonstrations:
 	// every visitor sees them. 0 and "" fill in nothing.
 	Member int64
@@ -80,8 +80,8 @@ func Handler(o Options) http.Handler {
 		routes.Handle("GET /dashboard/"+name, f)
 	}
 	routes.HandleFunc("GET /dashboard/settings", o.serveSettings)
-	if o.SDK != nil {
-		routes.Handle("GET /dashboard/client.js", o.SDK)
+	if o.SDK != "" {
+		routes.Handle("GET /dashboard/client.js", newFile("client.js", []byte(o.SDK)))
 	}
 	if o.Push != nil {
 		routes.HandleFunc("POST /dashboard/push", func(w http.ResponseWriter, r *http.Request) {
@@ -136,7 +136,7 @@ func (o *Options) serveSettings(w http.ResponseWriter, _ *http.Request) {
 		Push    bool   `json:"push"`
 		Explain bool   `json:"explain"`
 	}{Member: o.Member, Token: o.Token, Push: o.Push != nil, Explain: o.Explain != nil}
-	if o.Gateway != nil && o.SDK != nil {
+	if o.Gateway != nil && o.SDK != "" {
 		s.Gateway = o.Gateway()
 	}
 	answer(w, http.StatusOK, s)

@@ -27,7 +27,7 @@ func start(t *testing.T, change ...func(*servertest.Options)) *servertest.Gatewa
 	var g *servertest.Gateway
 	page := dashboard.Handler(dashboard.Options{
 		Gateway: func() string { return strings.Replace(g.URL, "http", "ws", 1) + "/" },
-		SDK:     js.Handler(),
+		SDK:     js.Script(),
 		Member:  auth.DemoMember,
 		Token:   string(auth.DemoToken),
 		Push: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -51,7 +51,7 @@ func TestPageRunsNothingForeign(t *testing.T) {
 
 func TestPageIsSentOnce(t *testing.T) {
 	g := start(t)
-	for _, path := range []string{"/", "/dashboard/app.js", "/dashboard/uplot.js"} {
+	for _, path := range []string{"/", "/dashboard/app.js", "/dashboard/uplot.js", "/dashboard/client.js"} {
 		resp, body := g.Do(http.MethodGet, g.StatURL+path, "")
 		etag := resp.Header.Get("ETag")
 		if etag == "" || body == "" || resp.Header.Get("Cache-Control") != "no-cache" {

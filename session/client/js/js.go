@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	_ "embed" // the script
 	"encoding/hex"
+	"io"
 	"mime"
 	"net/http"
 	"strconv"
@@ -16,15 +17,18 @@ import (
 )
 
 //go:embed dist/client.js
-var script []byte
+var script string
+
+// Script returns the script, for who serves it as one of the files of a page.
+func Script() string { return script }
 
 // Handler answers GET and HEAD with the script. Any page may load it: it is public code, and
 // what it may do is decided when it connects (the origins, RFC 6455, section 10.2).
 func Handler() http.Handler {
-	plain := newVariant(script, "")
+	plain := newVariant([]byte(script), "")
 	var packed bytes.Buffer
 	w, _ := gzip.NewWriterLevel(&packed, gzip.BestCompression) // a buffer has no errors
-	w.Write(script)
+	io.WriteString(w, script)
 	w.Close()
 	zipped := newVariant(packed.Bytes(), "gzip")
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
