@@ -155,7 +155,7 @@ func serve(ctx context.Context, call *command.Call) error {
 		},
 		StatAddr: c.StatAddr, Ready: ready, Stat: stat.Handler(ctx, stat.HandlerOptions{
 			Metrics: metrics, Tail: tail, Ready: ready, Key: string(c.StatKey), Reload: reload, Pprof: c.PProf,
-			Dashboard: parts.dashboard(c, hub, l, metrics, func() string { return srv.URL("ws") + "/" }),
+			Dashboard: parts.dashboard(c, hub, gateway, l, metrics, func() string { return srv.URL("ws") + "/" }),
 		}),
 		DrainDelay: c.DrainDelay, DrainWindow: c.DrainWindow, Logger: l, Metrics: metrics,
 	})
@@ -249,7 +249,7 @@ func authenticator(c *config.Config, l *slog.Logger, m *stat.Metrics, withdrawn 
 
 // dashboard returns the page of the stat server. Its push form is for whoever may push to
 // the gateway itself.
-func (p *parts) dashboard(c *config.Config, hub *push.Hub, l *slog.Logger, m *stat.Metrics, gateway func() string) http.Handler {
+func (p *parts) dashboard(c *config.Config, hub *push.Hub, sessions *session.Gateway, l *slog.Logger, m *stat.Metrics, gateway func() string) http.Handler {
 	o := dashboard.Options{
 		Gateway: gateway,
 		SDK:     js.Script(),
@@ -259,7 +259,7 @@ func (p *parts) dashboard(c *config.Config, hub *push.Hub, l *slog.Logger, m *st
 			if err != nil {
 				return dashboard.Explanation{}, err
 			}
-			e := p.apps.Explain(apps.Member{ID: member}, wish, app)
+			e := sessions.Explain(member, wish, app)
 			return dashboard.Explanation{Allowed: e.Allowed, Rule: e.Rule, Where: e.Where, Choice: e.Choice, Reason: e.Reason}, nil
 		},
 	}

@@ -91,12 +91,10 @@ func (app *App) reason(m Member, a Action, g grant) string {
 		switch {
 		case list.empty():
 			return app.terms(a)
-		case !m.known():
-			is = "an anonymous client is none of them"
-		case list.owner:
-			is = fmt.Sprintf("member %d is none of them (the owner is %d)", m.ID, app.Owner)
+		case m.known() && list.owner:
+			is = fmt.Sprintf("%s is none of them (the owner is %d)", m, app.Owner)
 		default:
-			is = fmt.Sprintf("member %d is none of them", m.ID)
+			is = fmt.Sprintf("%s is none of them", m)
 		}
 	case "anyone":
 		return app.terms(a)

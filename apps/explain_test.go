@@ -44,6 +44,10 @@ apps:
 			denied: member 8 may not subscribe to vip
 			rule: vip (apps.yaml:4:3), which names the app
 			reason: subscribe lets in role:gold, 42; member 8 is none of them`},
+		{apps.Member{ID: 8, Roles: []string{"silver"}}, apps.Subscribe, "vip", `
+			denied: member 8 (silver) may not subscribe to vip
+			rule: vip (apps.yaml:4:3), which names the app
+			reason: subscribe lets in role:gold, 42; member 8 (silver) is none of them`},
 		{stranger, apps.Subscribe, "vip", `
 			denied: an anonymous client may not subscribe to vip
 			rule: vip (apps.yaml:4:3), which names the app

@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"ws-gateway/apps"
 	"ws-gateway/push"
 	"ws-gateway/session"
 	"ws-gateway/session/sessiontest"
@@ -122,4 +123,24 @@ func TestBecomeAtAnyTime(t *testing.T) {
 	if n := w.gateway.Disconnect(42, session.CloseRevoked); n != 0 || members != 0 || anonymous != 0 || pending != 0 {
 		t.Errorf("listed %d times, counted %d %d %d", n, members, anonymous, pending)
 	}
+}
+
+// A refusal is explained by the roles of the session that was refused, though the member has
+// others, and none where it has no session.
+func TestExplainWithTheRolesOfSessions(t *testing.T) {
+	w := newWorld(t, `apps: {vip: {subscribe: ["role:gold"]}}`, func(o *session.Options) { o.Auth = office{} })
+	explain := func(want string) {
+		t.Helper()
+		e := w.gateway.Explain(42, apps.Subscribe, "vip")
+		if got := e.Reason; got != "subscribe lets in role:gold; member 42 "+want || e.Allowed != strings.HasPrefix(want, "has") {
+			t.Errorf("allowed %v: %s, want %s", e.Allowed, got, want)
+		}
+	}
+	explain("is none of them")
+	tin := w.dial(`{"member_id":42,"token":"tin"}`)
+	explain("(tin) is none of them")
+	w.dial(`{"member_id":42,"token":"gold"}`)
+	explain("(tin) is none of them")
+	tin.Receive(`{"member_id":42,"token":"gold"}`)
+	explain("has the role gold")
 }

@@ -260,6 +260,27 @@ func (g *Gateway) Unsubscribe(member int64, app string) int {
 	return n
 }
 
+// Explain says what the rules make of a wish of member, with the roles of its sessions. If
+// these differ, the answer is about the newest of those that are refused, or else about the
+// newest. A member without a session has no roles.
+func (g *Gateway) Explain(member int64, a apps.Action, app string) apps.Explanation {
+	sessions := g.of(member)
+	if len(sessions) == 0 {
+		return g.opts.Apps.Explain(apps.Member{ID: member}, a, app)
+	}
+	var newest apps.Explanation
+	for i, s := range sessions {
+		e := g.opts.Apps.Explain(s.who(), a, app)
+		if !e.Allowed {
+			return e
+		}
+		if i == 0 {
+			newest = e
+		}
+	}
+	return newest
+}
+
 // Reauthorize takes away every subscription that the rules no longer allow, and tells its
 // client. It is called after the rules have changed.
 func (g *Gateway) Reauthorize() {

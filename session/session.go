@@ -129,6 +129,13 @@ func (s *Session) Member() int64 {
 	return s.member
 }
 
+// who returns whom the rules are asked about, with the roles that its token gave it.
+func (s *Session) who() apps.Member {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return apps.Member{ID: s.member, Roles: s.roles}
+}
+
 // Close ends the session behind everything that was sent to it.
 func (s *Session) Close(code CloseCode) { s.conn.Close(code, code.Reason()) }
 

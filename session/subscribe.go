@@ -136,9 +136,7 @@ func (s *Session) drop(app string) bool {
 
 // push carries out {"op":"push"}: a member pushes, where the app's rules allow it.
 func (s *Session) push(c command) {
-	s.mu.Lock()
-	who := apps.Member{ID: s.member, Roles: s.roles}
-	s.mu.Unlock()
+	who := s.who()
 	app, err := s.gateway.opts.Apps.Authorize(who, apps.Push, c.app)
 	if err == nil && app.Private {
 		err = errPrivate
@@ -161,9 +159,7 @@ const maxAttendants = 1000
 
 // presence answers {"op":"presence"}: who is there.
 func (s *Session) presence(c command) {
-	s.mu.Lock()
-	who := apps.Member{ID: s.member, Roles: s.roles}
-	s.mu.Unlock()
+	who := s.who()
 	app, err := s.gateway.opts.Apps.Authorize(who, apps.Presence, c.app)
 	if err == nil && !s.gateway.opts.Hub.Present(app) {
 		err = push.ErrNoPresence

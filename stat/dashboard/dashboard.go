@@ -34,8 +34,9 @@ type Options struct {
 	// been the stat server's. Nil turns the form off.
 	Push http.Handler
 	// Explain says what the rules make of somebody's wish, for members by their id and for
-	// anonymous clients by -1. The action is subscribe, push or presence. An error means
-	// that the question is wrong. Nil turns explanations off.
+	// anonymous clients by -1, with the roles that a member who is connected has. The action
+	// is subscribe, push or presence. An error means that the question is wrong. Nil turns
+	// explanations off.
 	Explain func(member int64, action, app string) (Explanation, error)
 }
 

@@ -1,6 +1,7 @@
 package dashboard_test
 
 import (
+	"context"
 	"fmt"
 	"os/exec"
 	"strings"
@@ -161,8 +162,17 @@ func TestRestart(t *testing.T) {
 	b.shows(member+" .log", `"text":"after"`)
 }
 
+// A silverSmith gives members who know the demo's token the role silver.
+type silverSmith struct{ auth.Demo }
+
+func (s silverSmith) Authenticate(ctx context.Context, c session.Credentials) (session.Identity, error) {
+	id, err := s.Demo.Authenticate(ctx, c)
+	id.Roles = []string{"silver"}
+	return id, err
+}
+
 func TestRefusalIsExplained(t *testing.T) {
-	g := start(t)
+	g := start(t, func(o *servertest.Options) { o.Session.Auth = silverSmith{} })
 	b := open(t, g.StatURL+"/")
 	b.subscribed()
 	b.write(anonymous+` [name="app"]`, "im")
@@ -178,6 +188,10 @@ func TestRefusalIsExplained(t *testing.T) {
 	b.shows(member+" .log", "rule match (apps.yaml:3:3), which names the app: push lets in nobody")
 	b.click(member + " .presence")
 	b.shows(member+" .log", "presence is off")
+
+	b.write(member+` [name="app"]`, "vip:1")
+	b.click(member + " .subscribe button")
+	b.shows(member+" .log", "rule vip:* (apps.yaml:6:3), the only pattern that matches: subscribe lets in role:gold; member 123456 (silver) is none of them")
 
 	b.write(member+` .login [name="token"]`, "wrong")
 	b.click(member + " .link") // disconnects

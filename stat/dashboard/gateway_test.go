@@ -19,6 +19,7 @@ apps:
   match: {}
   im: {visibility: private}
   "room:*": {subscribe: [members], push: [members], presence: true}
+  "vip:*": {subscribe: ["role:gold"]}
 `
 
 // start starts a gateway with its dashboard, wired as main does.
@@ -38,7 +39,7 @@ func start(t *testing.T, change ...func(*servertest.Options)) *servertest.Gatewa
 			if err != nil {
 				return dashboard.Explanation{}, err
 			}
-			e := g.Apps.Explain(apps.Member{ID: member}, a, app)
+			e := g.Sessions.Explain(member, a, app)
 			return dashboard.Explanation{Allowed: e.Allowed, Rule: e.Rule, Where: e.Where, Choice: e.Choice, Reason: e.Reason}, nil
 		},
 	})
