@@ -42,6 +42,23 @@ func each(t *testing.T, test func(t *testing.T, kind string)) {
 	}
 }
 
+// eachAtOnce is each for a test that mostly waits: a server for every kind of connection, and
+// all subtests at the same time.
+func eachAtOnce(t *testing.T, serve func(kind string) *server, test func(t *testing.T, kind string, s *server)) {
+	servers := make(map[string]*server)
+	for _, kind := range kinds() { // before any subtest: serve counts descriptors
+		servers[kind] = serve(kind)
+	}
+	t.Run("all", func(t *testing.T) {
+		for kind, s := range servers {
+			t.Run(kind, func(t *testing.T) {
+				t.Parallel()
+				test(t, kind, s)
+			})
+		}
+	})
+}
+
 // A server is a transport behind a real http.Server.
 type server struct {
 	t     testing.TB
@@ -155,15 +172,21 @@ func serveHandler(t testing.TB, kind string, opts transport.Options, open func(s
 // so: net/http closes a connection on the goroutine that reads it.
 func wantDescriptors(t testing.TB, before int) {
 	t.Helper()
+	if !eventually(func() bool { return descriptors() <= before }) {
+		t.Errorf("%d descriptors are open, %d before the test", descriptors(), before)
+	}
+}
+
+// eventually reports whether what is on its way out is gone in the end, as told by gone.
+func eventually(gone func() bool) bool {
 	ticker := time.NewTicker(5 * time.Millisecond)
 	defer ticker.Stop()
-	for range 400 {
-		if descriptors() <= before {
-			return
+	for deadline := time.Now().Add(patience); !gone(); <-ticker.C {
+		if time.Now().After(deadline) {
+			return false
 		}
-		<-ticker.C
 	}
-	t.Errorf("%d descriptors are open, %d before the test", descriptors(), before)
+	return true
 }
 
 // descriptors counts the open file descriptors of the process, 0 where there is no /proc.

@@ -229,27 +229,6 @@ func TestIncompleteMessages(t *testing.T) {
 				t.Errorf("ended after %v, want 300ms", d)
 			}
 		})
-		t.Run("deadline is the message's", func(t *testing.T) {
-			s := serve(t, kind, transport.Options{PartialTimeout: 500 * time.Millisecond}, echo)
-			c, _ := s.dial()
-			begun, done := text("hello")[:8], text("hello")[8:]
-			ticker := time.NewTicker(50 * time.Millisecond)
-			defer ticker.Stop()
-			c.write(begun)
-			for range 20 { // always in the middle of a message, but never of one for long
-				<-ticker.C
-				c.write(done + begun)
-				c.want(push.OpText, "hello")
-			}
-			c.write(done)
-			c.want(push.OpText, "hello")
-			for range 16 { // idle for longer than the deadline
-				<-ticker.C
-			}
-			c.write(text("alive"))
-			c.want(push.OpText, "alive")
-			c.Close()
-		})
 		t.Run("fragments do not help", func(t *testing.T) {
 			s := serve(t, kind, transport.Options{PartialTimeout: 300 * time.Millisecond}, echo)
 			c, p := s.dial()
@@ -291,10 +270,39 @@ func TestIncompleteMessages(t *testing.T) {
 	})
 }
 
+// TestDeadlineOfAMessage has a client that is always in the middle of a message, but never of
+// one for long, and then idle for longer than a message may take.
+func TestDeadlineOfAMessage(t *testing.T) {
+	const timeout = 2 * time.Second
+	eachAtOnce(t, func(kind string) *server {
+		return serve(t, kind, transport.Options{PartialTimeout: timeout}, echo)
+	}, func(t *testing.T, kind string, s *server) {
+		c, _ := s.dial()
+		begun, done := text("hello")[:8], text("hello")[8:]
+		ticker := time.NewTicker(timeout / 20)
+		defer ticker.Stop()
+		c.write(begun)
+		for range 25 {
+			<-ticker.C
+			c.write(done + begun)
+			c.want(push.OpText, "hello")
+		}
+		c.write(done)
+		c.want(push.OpText, "hello")
+		for range 25 {
+			<-ticker.C
+		}
+		c.write(text("alive"))
+		c.want(push.OpText, "alive")
+		c.Close()
+	})
+}
+
 // TestSilentPeers is S02 in short: who does not answer a ping is gone.
 func TestSilentPeers(t *testing.T) {
-	each(t, func(t *testing.T, kind string) {
-		s := serve(t, kind, transport.Options{PingInterval: 400 * time.Millisecond, PongTimeout: 400 * time.Millisecond}, nil)
+	eachAtOnce(t, func(kind string) *server {
+		return serve(t, kind, transport.Options{PingInterval: time.Second, PongTimeout: 2 * time.Second}, nil)
+	}, func(t *testing.T, kind string, s *server) {
 		silent, p := s.dial()
 		lively, q := s.dial()
 		for range 3 {
@@ -313,39 +321,47 @@ func TestSilentPeers(t *testing.T) {
 // TestSilenceOfOurOwnMaking has peers that seem silent because the gateway does not read
 // them, or because their ping is stuck behind what they are still reading.
 func TestSilenceOfOurOwnMaking(t *testing.T) {
-	const interval = 200 * time.Millisecond
-	each(t, func(t *testing.T, kind string) {
+	const interval = time.Second
+	gates := make(map[string]chan struct{})
+	eachAtOnce(t, func(kind string) *server {
 		gate := make(chan struct{})
-		s := serve(t, kind, transport.Options{PingInterval: interval, PongTimeout: interval, WriteTimeout: time.Minute},
+		gates[kind] = gate
+		return serve(t, kind, transport.Options{PingInterval: interval, PongTimeout: interval, WriteTimeout: time.Minute},
 			func(p *peer, op push.Opcode, data []byte) func() {
 				if len(data) > 10 {
 					return func() { <-gate }
 				}
 				return echo(p, op, data)
 			})
+	}, func(t *testing.T, kind string, s *server) {
 		busy, p := s.dial()
 		busy.write(strings.Repeat(text("a long message"), 100)) // pauses reading
 		stuck, q := s.dial()
 		q.conn.Send(dam)
-		wait(t, time.After(5*interval), "timer")
+		wait(t, time.After(3*interval), "timer")
 		if len(p.closed)+len(q.closed) != 0 {
 			t.Error("a peer was given up although it could not be heard")
 		}
-		close(gate)
-		stuck.wantDam()
-		for _, c := range []*client{busy, stuck} {
-			c.write(text("alive"))
+		close(gates[kind])
+		heard := func(c *client) { // and answers pings, as it has to now
+			defer c.Close()
+			io.WriteString(c.Conn, text("alive"))
 			for op, got := push.Opcode(0), ""; got != "alive"; {
 				var err error
 				if op, got, err = c.read(); err != nil {
-					t.Fatal(err)
+					t.Error(err)
+					return
 				}
 				if op == push.OpPing {
-					c.write(masked(fin|10, ""))
+					io.WriteString(c.Conn, masked(fin|10, ""))
 				}
 			}
-			c.Close()
 		}
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		wg.Go(func() { heard(busy) })
+		stuck.wantDam()
+		heard(stuck)
 	})
 }
 

@@ -235,13 +235,13 @@ func TestStalledReadersDelayNobody(t *testing.T) {
 
 // TestSteadyReader reads slowly, but without a pause as long as the write timeout: it stays.
 func TestSteadyReader(t *testing.T) {
-	s := serve(t, transport.ModeAuto, transport.Options{WriteTimeout: time.Second}, nil)
+	s := serve(t, transport.ModeAuto, transport.Options{WriteTimeout: 2 * time.Second}, nil)
 	c, p := s.dial()
 	c.tcp.SetReadBuffer(16 << 10)
 	f := push.NewFrame(push.OpText, []byte(strings.Repeat("x", 512<<10)))
 	p.conn.Send(f)
 	buf := make([]byte, 16<<10)
-	ticker := time.NewTicker(60 * time.Millisecond)
+	ticker := time.NewTicker(120 * time.Millisecond)
 	defer ticker.Stop()
 	for rest := len(f.Data); rest > 0; {
 		<-ticker.C
