@@ -11,7 +11,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # Programs that tests run beside the gateway, each with the Debian package that has it.
 # gcc is for the race detector.
-NEEDED := gcc:gcc,libc6-dev curl:curl promtool:prometheus nginx:nginx-light haproxy:haproxy php:php-cli node:nodejs npm:npm chromium:chromium
+NEEDED := gcc:gcc,libc6-dev curl:curl promtool:prometheus nginx:nginx-light haproxy:haproxy redis-server:redis-server php:php-cli node:nodejs npm:npm chromium:chromium
 
 .PHONY: run build test check format vet lint bench tools clean
 

@@ -246,7 +246,7 @@ func TestReload(t *testing.T) {
 	}
 	await := func(want string, done func() bool) {
 		t.Helper()
-		for deadline := time.Now().Add(10 * time.Second); !done(); {
+		for deadline := time.Now().Add(time.Minute); !done(); {
 			if time.Now().After(deadline) {
 				t.Fatalf("waited for %s; log:\n%s", want, f.log)
 			}
