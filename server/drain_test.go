@@ -15,7 +15,7 @@ import (
 // back, spread out.
 func TestN02Drain(t *testing.T) {
 	t.Parallel()
-	const clients, delay, window = 40, 300 * time.Millisecond, time.Second
+	const clients, delay, window = 40, 5 * time.Second, 4 * time.Second
 	g := servertest.Start(t, func(o *servertest.Options) {
 		o.Server.DrainDelay, o.Server.DrainWindow = delay, window
 	})
@@ -36,7 +36,7 @@ func TestN02Drain(t *testing.T) {
 
 	start := time.Now()
 	g.Drain()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(delay)
 	for tick := time.Tick(time.Millisecond); g.Ready.Reason() == ""; {
 		select {
 		case <-tick:
@@ -54,7 +54,7 @@ func TestN02Drain(t *testing.T) {
 
 	// Backends push until nobody takes it any more.
 	accepted := 0
-	for {
+	for tick := time.Tick(10 * time.Millisecond); ; <-tick {
 		status, answer, err := g.TryPush(fmt.Sprintf(`{"app":"match","text":"%d"}`, accepted))
 		if err != nil {
 			break

@@ -49,7 +49,7 @@ func wantRefused(t testing.TB, g *servertest.Gateway, status int, header ...stri
 // eventually dials until it is let in: a connection that ended is noticed soon, not at once.
 func eventually(t testing.TB, g *servertest.Gateway, header ...string) *servertest.Client {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for {
 		c, _, err := g.TryDial(g.URL, header...)
@@ -234,7 +234,7 @@ func TestR01FileLimit(t *testing.T) {
 			t.Fatal(err)
 		}
 		conns = append(conns, c)
-		c.SetDeadline(time.Now().Add(20 * time.Second))
+		c.SetDeadline(time.Now().Add(time.Minute))
 		io.WriteString(c, request)
 		return c, bufio.NewReader(c)
 	}

@@ -82,7 +82,7 @@ func served(t *testing.T, g *servertest.Gateway, config *tls.Config) (serial int
 
 func waitForSerial(t *testing.T, g *servertest.Gateway, want int64) {
 	t.Helper()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(time.Minute)
 	for tick := time.Tick(50 * time.Millisecond); ; {
 		got, _, err := served(t, g, &tls.Config{})
 		if err != nil {
@@ -172,7 +172,7 @@ func TestTLS(t *testing.T) {
 // waitForReload waits until a reload of the certificate has had this result.
 func waitForReload(t *testing.T, g *servertest.Gateway, result string) {
 	t.Helper()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(time.Minute)
 	for tick := time.Tick(50 * time.Millisecond); ; {
 		if strings.Contains(g.Get(g.StatURL+"/metrics"), `wsgateway_reloads_total{result="`+result+`",what="certificate"}`) {
 			return

@@ -12,7 +12,7 @@ import (
 )
 
 // patience is how long a client waits for what must come.
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // A Client speaks the native protocol to a gateway through another WebSocket implementation
 // than the gateway's own.
