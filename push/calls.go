@@ -164,7 +164,7 @@ func (h *Hub) AnswerHistory(r *http.Request) ([]byte, error) {
 		if err != nil {
 			return nil, BadRequest("after must be an integer, 0 or more")
 		}
-		q.After, q.Limit = Position{h.log.Top(app.Name).Epoch, after}, int(limit)
+		q.After, q.Limit = after, int(limit)
 	} else {
 		q.Last = int(limit)
 	}

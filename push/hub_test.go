@@ -342,7 +342,7 @@ func TestSubscribeWhilePushing(t *testing.T) {
 				s, top := h.Subscribe(app, r, push.SubscribeOptions{Member: max(member, 1) * sign(member), Encoding: numbered, Shard: uint64(i + round)})
 				after, upto := push.Position{Epoch: top.Epoch, Offset: top.Offset / 2}, top
 				for started := false; !started; {
-					part, _ := h.Replay(context.Background(), push.Query{App: "match", Member: member, After: after, Upto: upto.Offset}, numbered)
+					part, _ := h.Replay(context.Background(), push.Range{App: "match", Member: member, After: after, Upto: upto.Offset}, numbered)
 					for _, f := range part.Frames {
 						s.Queue(f)
 					}
@@ -381,15 +381,14 @@ func TestH02ReplayEndsAtTheSubscription(t *testing.T) {
 	r := new(inbox)
 	s, top := h.Subscribe(app, r, push.SubscribeOptions{Member: -1, Encoding: numbered})
 	publish(t, h, "match", -1, "x")
-	newest, err := h.Newest(t.Context(), push.Query{App: "match", Member: -1, Upto: top.Offset, Last: 5})
+	newest, err := h.Newest(t.Context(), push.Range{App: "match", Member: -1, Upto: top.Offset}, 5)
 	if err != nil || newest != top {
 		t.Errorf("the newest come after %v, %v; want %v", newest, err, top)
 	}
 	for _, after := range []push.Position{top, newest} {
-		q := push.Query{App: "match", Member: -1, After: after, Upto: top.Offset}
-		page, err := h.Replay(t.Context(), q, numbered)
-		if err != nil || len(page.Frames) > 0 || len(page.Messages) > 0 || page.More {
-			t.Errorf("missed before the first message: %+v, %v", page, err)
+		part, err := h.Replay(t.Context(), push.Range{App: "match", Member: -1, After: after, Upto: top.Offset}, numbered)
+		if err != nil || len(part.Frames) > 0 || part.Messages > 0 || part.More {
+			t.Errorf("missed before the first message: %+v, %v", part, err)
 		}
 	}
 	s.Start()

@@ -32,11 +32,11 @@ type LogMeter interface {
 // A Query asks for a part of an app's log.
 type Query struct {
 	App    string
-	Member int64    // whose private messages are included; Everybody for none
-	After  Position // messages after this one; ignored with Last > 0
-	Last   int      // only the newest this many, if > 0
-	Upto   uint64   // no messages after this offset; 0 for the log's top
-	Limit  int      // at most this many messages; 0 for all
+	Member int64  // whose private messages are included; Everybody for none
+	After  uint64 // messages after this offset; ignored with Last > 0
+	Last   int    // only the newest this many, if > 0
+	Upto   uint64 // no messages after this offset; 0 for the log's top
+	Limit  int    // at most this many messages; 0 for all
 }
 
 // A Page is a part of an app's log, oldest message first.
@@ -44,11 +44,17 @@ type Page struct {
 	Messages []*Message
 	// Top is the position of the newest message of the app, whether in the page or not.
 	Top Position
-	// Complete reports that nothing between Query.After and the page's end is missing:
-	// the epoch is this log's and all that came after the position is still kept.
-	Complete bool
+	// Floor is the offset of the newest message that the query would have been about if it
+	// were still kept. A log that has forgotten it says the highest that it may be.
+	Floor uint64
 	// More reports that Query.Limit cut the page.
 	More bool
+}
+
+// Complete reports whether p's log can prove that nothing is lost which came after the position
+// and which p's query was about.
+func (p *Page) Complete(after Position) bool {
+	return after.Epoch == p.Top.Epoch && p.Floor <= after.Offset && after.Offset <= p.Top.Offset
 }
 
 // Usage is what a log keeps of one app.

@@ -32,7 +32,7 @@ func (n *numberer) Append(_ context.Context, _ *apps.App, m *Message) error {
 // Since implements [Log].
 func (n *numberer) Since(_ context.Context, q Query) (Page, error) {
 	top := n.Top(q.App)
-	return Page{Top: top, Complete: q.After == top}, nil
+	return Page{Top: top, Floor: top.Offset}, nil
 }
 
 // Top implements [Log].

@@ -6,57 +6,65 @@ import (
 	"sync"
 )
 
-// A Replay is a part of an app's log, encoded.
-type Replay struct {
-	Page
-	Frames []*Frame
-	// End is the offset up to which it goes: with More, the next part begins behind it.
-	End uint64
+// A Range is what a subscriber may have missed of an app: what came after one position, up to
+// an offset where its subscription begins.
+type Range struct {
+	App    string
+	Member int64 // whose private messages are included; Everybody for none
+	After  Position
+	Upto   uint64 // 0, too, is an offset: of an app that never had a message
 }
 
-// Replay reads from the log the first part of what q asks for, and encodes it with e. q.Upto
-// is the position of a subscription, also when that is 0, the one of an app that never had a
-// message: whatever came since is live. Last and Limit are not used.
+// A Replay is a part of what a Range holds, encoded.
+type Replay struct {
+	Frames   []*Frame
+	Messages int // in Frames
+	// Complete reports that nothing between Range.After and End is missing.
+	Complete bool
+	// End is the offset up to which it goes: with More, the next part begins behind it.
+	End  uint64
+	More bool
+}
+
+// Replay reads from the log the first part of r, and encodes it with e.
 //
 // Clients that come back at the same time mostly miss the same messages, or more or fewer of
 // them up to the same one: these are encoded once for all. That is why parts end at the same
 // offsets, wherever they begin. A part is small enough to be held for many clients.
-func (h *Hub) Replay(ctx context.Context, q Query, e *Encoding) (Replay, error) {
-	upto := q.Upto
-	end := min(upto, (q.After.Offset/partSpan+1)*partSpan)
-	q.Upto, q.Last, q.Limit = end, 0, 0
-	page, err := h.log.Since(ctx, q)
+func (h *Hub) Replay(ctx context.Context, r Range, e *Encoding) (Replay, error) {
+	end := min(r.Upto, (r.After.Offset/partSpan+1)*partSpan)
+	page, err := h.log.Since(ctx, Query{App: r.App, Member: r.Member, After: r.After.Offset, Upto: end})
 	if err != nil {
 		return Replay{}, err
 	}
+	ms := page.Messages
 	if end == 0 { // which a log takes for its top
-		page.Messages = nil
+		ms = nil
 	}
 	size := 0
-	for i, m := range page.Messages {
+	for i, m := range ms {
 		if size += len(m.Text); size > maxFrame && i > 0 {
-			page.Messages, end = page.Messages[:i], page.Messages[i-1].Offset
+			ms, end = ms[:i], ms[i-1].Offset
 			break
 		}
 	}
-	page.More = end < upto
-	r := Replay{Page: page, End: end}
-	if len(page.Messages) > 0 {
-		r.Frames = h.replays.frames(page.Messages, e)
+	out := Replay{Messages: len(ms), Complete: page.Complete(r.After) && r.After.Offset <= r.Upto, End: end, More: end < r.Upto}
+	if len(ms) > 0 {
+		out.Frames = h.replays.frames(ms, e)
 	}
-	return r, nil
+	return out, nil
 }
 
 // partSpan is how many offsets a part of a replay spans at most.
 const partSpan = 256
 
-// Newest returns the position behind which the newest q.Last messages come, up to q.Upto.
-func (h *Hub) Newest(ctx context.Context, q Query) (Position, error) {
-	at := Position{h.log.Top(q.App).Epoch, q.Upto}
-	if q.Upto == 0 {
+// Newest returns the position behind which the newest n messages up to r.Upto come.
+func (h *Hub) Newest(ctx context.Context, r Range, n int) (Position, error) {
+	at := Position{h.log.Top(r.App).Epoch, r.Upto}
+	if r.Upto == 0 {
 		return at, nil
 	}
-	page, err := h.log.Since(ctx, q)
+	page, err := h.log.Since(ctx, Query{App: r.App, Member: r.Member, Upto: r.Upto, Last: n})
 	if err == nil && len(page.Messages) > 0 {
 		at.Offset = page.Messages[0].Offset - 1
 	}

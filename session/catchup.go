@@ -12,9 +12,9 @@ type catchUp struct {
 	session  *Session
 	sub      *push.Subscription
 	encoding *push.Encoding
-	query    push.Query  // for what has not been read yet
+	missed   push.Range  // that has not been read yet
 	part     push.Replay // read, not sent
-	newer    bool        // the client was promised nothing up to query.Upto: what the log has is good enough
+	newer    bool        // the client was promised nothing up to missed.Upto: what the log has is good enough
 	resumed  bool        // for the metrics
 	sent     int
 }
@@ -25,26 +25,24 @@ const small = 2 << 10
 // resume makes c begin after a position that a client has, and reports whether the log can
 // prove that nothing in between is lost. If not, it begins nowhere.
 func (c *catchUp) resume(after push.Position) (recovered bool) {
-	top := c.query.After
-	c.query.After = after
+	top := c.missed.After
+	c.missed.After = after
 	recovered = c.read() && c.part.Complete
 	if c.resumed = recovered; !recovered {
 		c.session.gateway.opts.Metrics.Resumed(false, 0)
-		c.query.After, c.part = top, push.Replay{}
+		c.missed.After, c.part = top, push.Replay{}
 	}
 	return recovered
 }
 
 // newest makes c begin before the last n messages.
 func (c *catchUp) newest(n int) {
-	q := c.query
-	q.Last = n
-	at, err := c.session.gateway.opts.Hub.Newest(context.Background(), q)
+	at, err := c.session.gateway.opts.Hub.Newest(context.Background(), c.missed, n)
 	if err != nil {
-		c.session.gateway.opts.Logger.Warn("read log", "app", q.App, "err", err)
+		c.session.gateway.opts.Logger.Warn("read log", "app", c.missed.App, "err", err)
 		return
 	}
-	c.newer, c.query.After = true, at
+	c.newer, c.missed.After = true, at
 	if !c.read() {
 		c.part = push.Replay{}
 	}
@@ -52,9 +50,9 @@ func (c *catchUp) newest(n int) {
 
 // read reads the next part.
 func (c *catchUp) read() bool {
-	part, err := c.session.gateway.opts.Hub.Replay(context.Background(), c.query, c.encoding)
+	part, err := c.session.gateway.opts.Hub.Replay(context.Background(), c.missed, c.encoding)
 	if err != nil {
-		c.session.gateway.opts.Logger.Warn("read log", "app", c.query.App, "err", err)
+		c.session.gateway.opts.Logger.Warn("read log", "app", c.missed.App, "err", err)
 		return false
 	}
 	c.part = part
@@ -75,16 +73,16 @@ func (c *catchUp) run() {
 			}
 		}
 		s.Flush()
-		c.sent += len(c.part.Messages)
+		c.sent += c.part.Messages
 		if c.part.More {
-			c.query.After.Offset = c.part.End
+			c.missed.After.Offset = c.part.End
 		} else {
 			upto, ok := c.sub.Start()
 			if ok {
 				c.end()
 				return
 			}
-			c.query.After, c.query.Upto, c.newer = push.Position{Epoch: upto.Epoch, Offset: c.query.Upto}, upto.Offset, false
+			c.missed.After, c.missed.Upto, c.newer = push.Position{Epoch: upto.Epoch, Offset: c.missed.Upto}, upto.Offset, false
 		}
 		if b, ok := s.conn.(Backlog); ok {
 			b.Drained(func() {

@@ -52,7 +52,7 @@ func (s *Session) subscribe(c command) {
 	} else {
 		s.subs = append(s.subs, sub)
 	}
-	up := &catchUp{session: s, sub: sub, encoding: o.Encoding, query: push.Query{App: c.app, Member: s.member, After: top, Upto: top.Offset}}
+	up := &catchUp{session: s, sub: sub, encoding: o.Encoding, missed: push.Range{App: c.app, Member: s.member, After: top, Upto: top.Offset}}
 	gone := s.gone
 	s.mu.Unlock()
 	if gone {

@@ -38,7 +38,7 @@ const (
 	ReasonPushHost           = "push_host"           // a keyless push to a Host that is not loopback
 	ReasonPushBacklog        = "push_backlog"        // time that messages wait for their fan-out
 	ReasonPushIdempotency    = "push_idempotency"    // idempotency keys remembered at once
-	ReasonHistoryMemory      = "history_memory"      // all logs together: each time that they give up their oldest messages
+	ReasonHistoryMemory      = "history_memory"      // all logs together: each time that they had to forget something
 	ReasonMemory             = "memory"              // the process
 	ReasonScriptTime         = "script_time"         // running time of one call into a script
 	ReasonScriptMemory       = "script_memory"       // what one call into a script makes

@@ -20,15 +20,17 @@ import (
 
 const (
 	perMessage = 96  // bytes that a kept message costs beside its text
+	perChain   = 48  // bytes that a member with private messages costs
 	perHistory = 256 // bytes that an app costs
 	sweepEvery = 10 * time.Second
-	keepEmpty  = time.Hour // how long an app without messages keeps its numbers
+	keepEmpty  = 24 * time.Hour // how long an app without messages keeps its numbers
 )
 
 // Options configure a [Memory]. The zero value works.
 type Options struct {
-	// MaxBytes bounds what all histories take together; beyond it the oldest messages of
-	// every app go early. 0: 256 MiB.
+	// MaxBytes bounds what all histories take together; beyond it the chains of members whose
+	// messages are gone are forgotten, and if that is not enough, the oldest messages of every
+	// app go early. 0: 256 MiB.
 	MaxBytes int64
 	// Metrics counts each time that this happens. Nil: nothing does.
 	Metrics *stat.Metrics
@@ -68,16 +70,23 @@ var (
 // A history is one app's messages and numbers.
 type history struct {
 	mu       sync.Mutex
-	messages []*push.Message  // by offset, oldest first; guarded by mu
-	ttl      time.Duration    // guarded by mu
-	bytes    int64            // guarded by mu
-	top      uint64           // offset of the newest message; guarded by mu
-	floor    uint64           // offset of the newest message that is gone; guarded by mu
-	public   uint64           // offset of the newest public message; guarded by mu
-	private  map[int64]uint64 // same by member; guarded by mu
-	forgot   uint64           // members not in private may have a message up to here; guarded by mu
-	used     time.Time        // last append; guarded by mu
-	gone     bool             // no longer in Memory.apps; guarded by mu
+	messages []*push.Message // by offset, oldest first; guarded by mu
+	ttl      time.Duration   // guarded by mu
+	bytes    int64           // guarded by mu
+	top      uint64          // offset of the newest message; guarded by mu
+	public   chain           // guarded by mu
+	private  map[int64]chain // by member; guarded by mu
+	forgot   uint64          // members not in private may have had messages up to here; guarded by mu
+	used     time.Time       // last append; guarded by mu
+	gone     bool            // no longer in Memory.apps; guarded by mu
+}
+
+// A chain is what is known of an app's public messages, or of one member's private ones. It
+// outlives them: who was away while others got many messages has missed nothing, and the next
+// message of a member who seldom gets one still names the one before.
+type chain struct {
+	newest uint64 // offset of the newest message
+	lost   uint64 // offset of the newest message that is no longer kept
 }
 
 // NewMemory returns an empty log in a new epoch. Close ends its goroutine.
@@ -133,19 +142,20 @@ func (l *Memory) Append(_ context.Context, app *apps.App, m *push.Message) error
 	}
 	now := l.now()
 	h.used, h.ttl = now, app.History.TTL
-	h.top++
-	m.Offset, m.Prev, m.Time = h.top, h.previous(m), now.UnixNano()
-	h.advance(m)
 	before := h.bytes
+	c := h.chain(m.Member)
+	h.top++
+	m.Offset, m.Prev, m.Time = h.top, c.newest, now.UnixNano()
+	c.newest = m.Offset
 	if app.History.Size > 0 {
 		h.messages = append(h.messages, m)
 		h.bytes += cost(m)
-		h.expire(now)
+	} else {
+		c.lost = m.Offset
 	}
+	h.keep(m.Member, c)
+	h.expire(now)
 	h.drop(len(h.messages) - app.History.Size)
-	if len(h.messages) == 0 {
-		h.floor = h.top
-	}
 	grown := h.bytes - before
 	h.mu.Unlock()
 	if l.bytes.Add(grown) > l.max {
@@ -160,8 +170,7 @@ func (l *Memory) Since(_ context.Context, q push.Query) (push.Page, error) {
 	h, floor := l.apps[q.App], l.floor
 	l.mu.RUnlock()
 	if h == nil {
-		top := push.Position{Epoch: l.epoch, Offset: floor}
-		return push.Page{Top: top, Complete: q.Last > 0 || q.After == top}, nil
+		return push.Page{Top: push.Position{Epoch: l.epoch, Offset: floor}, Floor: floor}, nil
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -169,18 +178,19 @@ func (l *Memory) Since(_ context.Context, q push.Query) (push.Page, error) {
 	h.expire(l.now())
 	l.bytes.Add(h.bytes - before)
 
-	page := push.Page{Top: push.Position{Epoch: l.epoch, Offset: h.top}}
+	page := push.Page{Top: push.Position{Epoch: l.epoch, Offset: h.top}, Floor: h.public.lost}
+	if q.Member > 0 {
+		page.Floor = max(page.Floor, h.chain(q.Member).lost)
+	}
 	found := h.messages
 	if q.Upto > 0 {
 		found = found[:sort.Search(len(found), func(i int) bool { return found[i].Offset > q.Upto })]
 	}
 	if q.Last > 0 {
-		page.Complete = true
 		page.Messages = newest(found, q.Member, q.Last)
 		return page, nil
 	}
-	page.Complete = q.After.Epoch == l.epoch && q.After.Offset >= h.floor && q.After.Offset <= h.top
-	found = found[sort.Search(len(found), func(i int) bool { return found[i].Offset > q.After.Offset }):]
+	found = found[sort.Search(len(found), func(i int) bool { return found[i].Offset > q.After }):]
 	for _, m := range found {
 		if m.Private() && m.Member != q.Member {
 			continue
@@ -245,7 +255,7 @@ func (l *Memory) history(app string) *history {
 		if h == nil {
 			l.mu.Lock()
 			if h = l.apps[app]; h == nil {
-				h = &history{top: l.floor, floor: l.floor, public: l.floor, forgot: l.floor, bytes: perHistory}
+				h = &history{top: l.floor, public: chain{l.floor, l.floor}, forgot: l.floor, bytes: perHistory}
 				l.apps[app] = h
 				l.bytes.Add(perHistory)
 			}
@@ -280,16 +290,18 @@ func (l *Memory) sweep() {
 	}
 }
 
-// shrink makes every app give up its oldest tenth, or its entry if that is all it has, until
-// there is some room again.
+// shrink makes some room again: every app forgets the chains of which it keeps no message, and
+// then, as long as it takes, its oldest tenth, or its entry if that is all it has.
 func (l *Memory) shrink() {
 	l.metrics.Refused(stat.ReasonHistoryMemory)
 	enough := l.max - l.max/16
+	l.each(func(_ string, h *history) { h.prune() })
 	for l.bytes.Load() > enough {
 		dropped := false
 		l.each(func(name string, h *history) {
 			if n := len(h.messages); n > 0 {
 				h.drop(n/10 + 1)
+				h.prune()
 				dropped = true
 			} else if l.bytes.Load() > enough {
 				l.forget(name, h)
@@ -341,37 +353,47 @@ func (l *Memory) forget(name string, h *history) {
 
 func cost(m *push.Message) int64 { return int64(len(m.Text)) + perMessage }
 
-// previous returns the offset of the message before m in m's chain.
-func (h *history) previous(m *push.Message) uint64 {
-	if !m.Private() {
+// chain returns the chain that a message for member belongs to.
+func (h *history) chain(member int64) chain {
+	if member <= 0 {
 		return h.public
 	}
-	if prev, ok := h.private[m.Member]; ok {
-		return prev
+	if c, ok := h.private[member]; ok {
+		return c
 	}
-	return h.forgot
+	return chain{h.forgot, h.forgot}
 }
 
-// advance makes m the newest of its chain.
-func (h *history) advance(m *push.Message) {
-	if !m.Private() {
-		h.public = m.Offset
+// keep makes c the chain of member's messages.
+func (h *history) keep(member int64, c chain) {
+	if member <= 0 {
+		h.public = c
 		return
 	}
 	if h.private == nil {
-		h.private = make(map[int64]uint64)
+		h.private = make(map[int64]chain)
 	}
-	if len(h.private) > 1024+2*len(h.messages) {
-		// Forget chains whose messages are gone: their next message claims a predecessor
-		// at the edge of the log, which makes a client that was away resume, and find out.
-		for member, offset := range h.private {
-			if offset <= h.floor {
-				delete(h.private, member)
-			}
+	n := len(h.private)
+	h.private[member] = c
+	h.bytes += int64(len(h.private)-n) * perChain
+}
+
+// prune forgets the members of whom no message is kept. What they may have had counts as lost
+// from then on: too much rather than too little.
+func (h *history) prune() {
+	var left map[int64]chain // a map does not shrink
+	for member, c := range h.private {
+		if c.newest == c.lost {
+			h.forgot = max(h.forgot, c.newest)
+			h.bytes -= perChain
+			continue
 		}
-		h.forgot = h.floor
+		if left == nil {
+			left = make(map[int64]chain)
+		}
+		left[member] = c
 	}
-	h.private[m.Member] = m.Offset
+	h.private = left
 }
 
 // expire drops what is older than the app's ttl.
@@ -394,7 +416,9 @@ func (h *history) drop(n int) {
 	}
 	for i, m := range h.messages[:n] {
 		h.bytes -= cost(m)
-		h.floor = m.Offset
+		c := h.chain(m.Member)
+		c.lost = max(c.lost, m.Offset)
+		h.keep(m.Member, c)
 		h.messages[i] = nil
 	}
 	h.messages = h.messages[n:]

@@ -11,6 +11,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"ws-gateway/push"
@@ -23,7 +24,7 @@ import (
 const (
 	stateFile = "log.state"
 	lockFile  = "lock"
-	magic     = "ws-gateway log, format 1\n"
+	magic     = "ws-gateway log, format 2\n"
 	maxAge    = 24 * time.Hour // an older file is more likely a restored copy than a long stop
 	maxAhead  = time.Hour      // of this clock
 	maxString = 1 << 30        // bytes
@@ -167,13 +168,13 @@ func (w *writer) string(s string) {
 func (w *writer) history(h *history) {
 	w.int(int64(h.ttl))
 	w.int(h.used.UnixNano())
-	for _, offset := range [...]uint64{h.top, h.floor, h.public, h.forgot} {
+	for _, offset := range [...]uint64{h.top, h.public.newest, h.forgot} {
 		w.uint(offset)
 	}
 	w.uint(uint64(len(h.private)))
-	for member, offset := range h.private {
+	for member, c := range h.private {
 		w.int(member)
-		w.uint(offset)
+		w.uint(c.newest)
 	}
 	w.uint(uint64(len(h.messages)))
 	for _, m := range h.messages {
@@ -307,25 +308,28 @@ func (r *reader) string() string {
 
 func (r *reader) history(app string) *history {
 	h := &history{ttl: time.Duration(r.int()), used: time.Unix(0, r.int()), bytes: perHistory}
-	h.top, h.floor, h.public, h.forgot = r.uint(), r.uint(), r.uint(), r.uint()
+	newest := func() chain { n := r.uint(); return chain{n, n} }
+	h.top, h.public, h.forgot = r.uint(), newest(), r.uint()
 	for n := r.uint(); n > 0 && r.err == nil; n-- {
-		if h.private == nil {
-			h.private = make(map[int64]uint64)
-		}
 		member := r.int()
-		h.private[member] = r.uint()
+		h.keep(member, newest())
 	}
-	last := h.floor
+	last := uint64(0)
 	for n := r.uint(); n > 0 && r.err == nil; n-- {
 		m := &push.Message{App: app, Offset: r.uint(), Prev: r.uint(), Time: r.int(), Member: r.int(), From: r.int()}
 		m.Binary = r.uint() == 1
 		m.Text = r.string()
-		if r.err == nil && (m.Offset <= last || m.Offset > h.top) {
+		if r.err == nil && (m.Offset <= last || m.Offset > h.chain(m.Member).newest) {
 			r.err = errDamaged
 		}
 		last = m.Offset
 		h.messages = append(h.messages, m)
 		h.bytes += cost(m)
+	}
+	for _, m := range slices.Backward(h.messages) { // what its oldest message follows is lost
+		c := h.chain(m.Member)
+		c.lost = m.Prev
+		h.keep(m.Member, c)
 	}
 	return h
 }

@@ -83,8 +83,8 @@ func TestN02WarmRestart(t *testing.T) {
 			t.Errorf("top of %s is %v, was %v", app, top, tops[i])
 		}
 	}
-	p, err := l.Since(t.Context(), push.Query{App: "kept", Member: -1, After: push.Position{Epoch: tops[0].Epoch, Offset: before[3].Offset}})
-	if err != nil || !p.Complete || len(p.Messages) != 6 {
+	p, err := l.Since(t.Context(), push.Query{App: "kept", Member: -1, After: before[3].Offset})
+	if err != nil || !p.Complete(push.Position{Epoch: tops[0].Epoch, Offset: before[3].Offset}) || len(p.Messages) != 6 {
 		t.Fatalf("resume over the restart: %+v, %v", p, err)
 	}
 	for i, m := range p.Messages {
@@ -151,7 +151,7 @@ func TestD02DamagedFile(t *testing.T) {
 	}
 	try("one byte short", whole[:len(whole)-1])
 	try("one byte more", append(bytes.Clone(whole), 0))
-	other := bytes.Replace(whole[:len(whole)-sha256.Size], []byte("format 1"), []byte("format 2"), 1)
+	other := bytes.Replace(whole[:len(whole)-sha256.Size], []byte("format 2"), []byte("format 1"), 1)
 	sum := sha256.Sum256(other)
 	try("another format", append(other, sum[:]...))
 	if err := os.WriteFile(file, whole, 0o600); err != nil {
@@ -195,12 +195,13 @@ func TestMessagesExpireOverARestart(t *testing.T) {
 		time.Sleep(30 * time.Minute)
 		l, _ = reopen(t, dir, log.Options{})
 		defer l.Close()
-		p, _ := l.Since(t.Context(), push.Query{App: kept.Name, Member: -1, After: from})
-		if p.Complete || len(p.Messages) != 1 || p.Messages[0].Text != "young" {
+		p, _ := l.Since(t.Context(), push.Query{App: kept.Name, Member: -1, After: from.Offset})
+		if p.Complete(from) || len(p.Messages) != 1 || p.Messages[0].Text != "young" {
 			t.Errorf("since the start: %+v", p)
 		}
-		p, _ = l.Since(t.Context(), push.Query{App: kept.Name, Member: -1, After: push.Position{Epoch: from.Epoch, Offset: last.Offset - 1}})
-		if !p.Complete || len(p.Messages) != 1 {
+		from.Offset = last.Offset - 1
+		p, _ = l.Since(t.Context(), push.Query{App: kept.Name, Member: -1, After: from.Offset})
+		if !p.Complete(from) || len(p.Messages) != 1 {
 			t.Errorf("since the old one: %+v", p)
 		}
 	})
@@ -258,7 +259,7 @@ func FuzzState(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(whole[:len(whole)-sha256.Size])
-	f.Add([]byte("ws-gateway log, format 1\n\xff\xff\xff\xff\xff\xff\xff\xff\x7f"))
+	f.Add([]byte("ws-gateway log, format 2\n\xff\xff\xff\xff\xff\xff\xff\xff\x7f"))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		dir := t.TempDir()
 		sum := sha256.Sum256(body)

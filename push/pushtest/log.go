@@ -84,9 +84,10 @@ func TestLog(t *testing.T, open func(t *testing.T) push.Log) {
 			{"future", push.Position{Epoch: top.Epoch, Offset: top.Offset + 1}, false, ""},
 			{"other epoch", push.Position{Epoch: "other", Offset: top.Offset - 2}, false, "9 10"},
 		} {
-			p := since(t, l, push.Query{App: Kept.Name, Member: -1, After: c.after})
-			if p.Complete != c.complete || p.Top != top || c.complete && texts(p) != c.want {
-				t.Errorf("%s: complete %v, top %v, messages %q; want %v, %v, %q", c.name, p.Complete, p.Top, texts(p), c.complete, top, c.want)
+			p := since(t, l, push.Query{App: Kept.Name, Member: -1, After: c.after.Offset})
+			complete := p.Complete(c.after)
+			if complete != c.complete || p.Top != top || texts(p) != c.want {
+				t.Errorf("%s: complete %v, top %v, messages %q; want %v, %v, %q", c.name, complete, p.Top, texts(p), c.complete, top, c.want)
 			}
 		}
 	})
@@ -98,13 +99,35 @@ func TestLog(t *testing.T, open func(t *testing.T) push.Log) {
 			add(t, l, Deep, member, fmt.Sprint(i))
 		}
 		for member, want := range map[int64]string{-1: "0 3", 7: "0 1 3 4", 8: "0 2 3", 9: "0 3"} {
-			if got := texts(since(t, l, push.Query{App: Deep.Name, Member: member, After: from})); got != want {
+			if got := texts(since(t, l, push.Query{App: Deep.Name, Member: member, After: from.Offset})); got != want {
 				t.Errorf("member %d sees %q, want %q", member, got, want)
 			}
 			last := texts(since(t, l, push.Query{App: Deep.Name, Member: member, Last: 2}))
 			if !strings.HasSuffix(want, last) || len(strings.Fields(last)) != 2 {
 				t.Errorf("the last 2 for member %d are %q of %q", member, last, want)
 			}
+		}
+	})
+
+	t.Run("H01 what others lost", func(t *testing.T) {
+		l := open(t)
+		at := l.Top(Kept.Name)
+		last := map[int64]uint64{}
+		for i, member := range []int64{-1, 7, 8, 8, 8, 8, 8, 8, 8, 8} {
+			m := add(t, l, Kept, member, fmt.Sprint(i))
+			if m.Prev < last[member] || m.Prev >= m.Offset {
+				t.Errorf("prev of %d is %d, the one before was %d", m.Offset, m.Prev, last[member])
+			}
+			last[member] = m.Offset
+		}
+		for _, member := range []int64{-1, 7, 8, 9} { // everybody has lost the first
+			if p := since(t, l, push.Query{App: Kept.Name, Member: member, After: at.Offset}); p.Complete(at) {
+				t.Errorf("member %d is told that nothing is lost", member)
+			}
+		}
+		at.Offset = last[8] - 5
+		if p := since(t, l, push.Query{App: Kept.Name, Member: 8, After: at.Offset}); p.Complete(at) {
+			t.Error("member 8 is told that nothing is lost")
 		}
 	})
 
@@ -117,8 +140,8 @@ func TestLog(t *testing.T, open func(t *testing.T) push.Log) {
 		upto, n := l.Top(Deep.Name).Offset, 0
 		add(t, l, Deep, -1, "later")
 		for more := true; more; {
-			p := since(t, l, push.Query{App: Deep.Name, Member: -1, After: after, Upto: upto, Limit: 1000})
-			if !p.Complete {
+			p := since(t, l, push.Query{App: Deep.Name, Member: -1, After: after.Offset, Upto: upto, Limit: 1000})
+			if !p.Complete(after) {
 				t.Fatal("not complete")
 			}
 			for _, m := range p.Messages {
@@ -142,10 +165,10 @@ func TestLog(t *testing.T, open func(t *testing.T) push.Log) {
 		if second.Offset <= first.Offset || second.Prev < first.Offset || top.Offset != second.Offset {
 			t.Errorf("offsets %d, %d after %d; top %v", first.Offset, second.Offset, second.Prev, top)
 		}
-		if p := since(t, l, push.Query{App: Live.Name, Member: -1, After: top}); !p.Complete || len(p.Messages) > 0 {
+		if p := since(t, l, push.Query{App: Live.Name, Member: -1, After: top.Offset}); !p.Complete(top) || len(p.Messages) > 0 {
 			t.Errorf("at the top: %+v", p)
 		}
-		if p := since(t, l, push.Query{App: Live.Name, Member: -1, After: push.Position{Epoch: top.Epoch, Offset: first.Offset}}); p.Complete || len(p.Messages) > 0 {
+		if p := since(t, l, push.Query{App: Live.Name, Member: -1, After: first.Offset}); p.Complete(push.Position{Epoch: top.Epoch, Offset: first.Offset}) || len(p.Messages) > 0 {
 			t.Errorf("before the top: %+v", p)
 		}
 	})
@@ -153,7 +176,7 @@ func TestLog(t *testing.T, open func(t *testing.T) push.Log) {
 	t.Run("an app that never was", func(t *testing.T) {
 		l := open(t)
 		top := l.Top("never")
-		if p := since(t, l, push.Query{App: "never", Member: -1, After: top}); !p.Complete || len(p.Messages) > 0 || p.Top != top {
+		if p := since(t, l, push.Query{App: "never", Member: -1, After: top.Offset}); !p.Complete(top) || len(p.Messages) > 0 || p.Top != top {
 			t.Errorf("%+v, top %v", p, top)
 		}
 	})
