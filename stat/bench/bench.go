@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -31,6 +32,7 @@ const (
 type scenario struct {
 	name     string
 	doc      string
+	doors    bool             // it may be asked of a door
 	defaults func(o *options) // nil: none of its own
 	run      func(ctx context.Context, r *run) error
 }
@@ -43,6 +45,7 @@ var scenarios = []scenario{
 	privateScenario,
 	connectScenario,
 	slowScenario,
+	commandsScenario,
 	churnScenario,
 	resumeScenario,
 	floorScenario,
@@ -52,6 +55,7 @@ var scenarios = []scenario{
 // options are the flags of all scenarios.
 type options struct {
 	url         string
+	door        string
 	app         string
 	member      int64
 	token       string
@@ -87,6 +91,7 @@ func (o *options) flags(name string, stderr io.Writer) *flag.FlagSet {
 	f.SetOutput(stderr)
 	f.StringVar(&o.url, "url", o.url, "WebSocket `address` of the gateway; POST /push is on the same host")
 	f.BoolVar(&o.insecure, "insecure", o.insecure, "take any certificate, with wss")
+	f.StringVar(&o.door, "door", o.door, "`path` of a door whose script is barrage.lua, for the clients to connect to; the app is then video:APP")
 	f.StringVar(&o.app, "app", o.app, "`app` to subscribe and push to")
 	f.Int64Var(&o.member, "member", o.member, "member `id` to log in as; 0 is anonymous")
 	f.StringVar(&o.token, "token", o.token, "`token` of the member")
@@ -125,6 +130,25 @@ func (o *options) check() error {
 		return errors.New("--patience must be above 0")
 	case o.member < 0:
 		return errors.New("--member must be positive")
+	}
+	return nil
+}
+
+var barrageID = regexp.MustCompile(`^[0-9A-Za-z]+$`)
+
+// checkDoor checks what goes with --door.
+func (o *options) checkDoor(s scenario) error {
+	switch {
+	case o.door == "":
+		return nil
+	case !s.doors:
+		return errors.New("--door is not for this scenario")
+	case !strings.HasPrefix(o.door, "/"):
+		return errors.New("--door must be a path, such as /barrage")
+	case o.member != 0, o.tokens != "":
+		return errors.New("--door goes without --member and --tokens: nobody logs in there")
+	case !barrageID.MatchString(o.app):
+		return errors.New("--app must be letters and digits with --door")
 	}
 	return nil
 }
@@ -173,7 +197,7 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "bench %s: unexpected %q\n", name, flags.Arg(0))
 		return exitUsage
 	}
-	if err := o.check(); err != nil {
+	if err := errors.Join(o.check(), o.checkDoor(s)); err != nil {
 		fmt.Fprintf(stderr, "bench %s: %v\n", name, err)
 		return exitUsage
 	}
@@ -214,6 +238,10 @@ func (s scenario) start(ctx context.Context, o options, stderr io.Writer) (*Repo
 	}
 	if t.tls != nil {
 		t.tls.InsecureSkipVerify = o.insecure
+	}
+	if o.door != "" {
+		t.enterBy(o.door)
+		o.app = barrageApps + o.app
 	}
 	r := &run{options: o, target: t, progress: newProgress(stderr, s.name), report: &Report{Scenario: s.name, URL: o.url}}
 	if r.logins, err = o.logins(); err != nil {

@@ -37,12 +37,18 @@ const (
 	readdress // say that it is for another member
 	hangUp
 	everySwap // hand over two messages in the other order, to each subscriber but one
+
+	// With one command of one client:
+	ignore  // no answer
+	repeat  // answer twice
+	mistake // answer as if it were another
 )
 
 // spoiled is the number of the message that meets the fault.
 const spoiled = 20
 
-// A fakeGateway speaks as much of the protocol as the generator does.
+// A fakeGateway speaks as much of the protocol, and of that of barrage.lua at /barrage, as
+// the generator does.
 type fakeGateway struct {
 	*httptest.Server
 	fault fault
@@ -51,6 +57,7 @@ type fakeGateway struct {
 	conns  []*websocket.Conn
 	subs   []*subscriber
 	pushed int           // messages
+	asked  int           // commands
 	held   []byte        // the first of two messages to be swapped
 	full   int           // pushes still to be refused with 429
 	stall  time.Duration // of the push that has the spoiled message
@@ -58,6 +65,8 @@ type fakeGateway struct {
 
 type subscriber struct {
 	*websocket.Conn
+	app       string
+	door      bool
 	positions bool
 }
 
@@ -68,7 +77,8 @@ func newFakeGateway(t *testing.T, f fault) *fakeGateway {
 func startFakeGateway(t *testing.T, f fault, start func(*httptest.Server)) *fakeGateway {
 	g := &fakeGateway{fault: f}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /", g.connect)
+	mux.HandleFunc("GET /{$}", g.connect)
+	mux.HandleFunc("GET /barrage", g.connect)
 	mux.HandleFunc("POST /push", g.push)
 	g.Server = httptest.NewUnstartedServer(mux)
 	g.Server.Config.ErrorLog = log.New(io.Discard, "", 0) // handshakes that a test makes fail
@@ -102,35 +112,70 @@ func (g *fakeGateway) connect(w http.ResponseWriter, r *http.Request) {
 	g.mu.Lock()
 	g.conns = append(g.conns, c)
 	g.mu.Unlock()
-	me := &subscriber{Conn: c}
-	for i := 0; ; i++ {
+	door := r.URL.Path == "/barrage"
+	if !door {
+		c.ReadMessage()
+		c.WriteMessage(websocket.TextMessage, reply(`{"code":200,"message":"hello stranger"}`))
+	}
+	for {
 		_, data, err := c.ReadMessage()
 		if err != nil {
 			return
 		}
 		var cmd struct {
-			Op       string
-			Position json.RawMessage
+			Op, App, Channel string
+			Position         json.RawMessage
 		}
 		json.Unmarshal(data, &cmd)
-		g.mu.Lock()
-		switch {
-		case i == 0:
-			c.WriteMessage(websocket.TextMessage, reply(`{"code":200,"message":"hello stranger"}`))
-		case cmd.Op == "unsubscribe":
-			g.subs = slices.DeleteFunc(g.subs, func(s *subscriber) bool { return s == me })
-			c.WriteMessage(websocket.TextMessage, reply(`{"code":200,"message":"unsubscribe success"}`))
-		default:
-			position := ""
-			if me.positions = cmd.Position != nil; me.positions {
-				position = fmt.Sprintf(`,"position":{"epoch":"e","offset":%d}`, g.pushed)
-			}
-			c.WriteMessage(websocket.TextMessage, reply(`{"code":200,"message":"subscribe success"`+position+`}`))
-			if !slices.Contains(g.subs, me) {
-				g.subs = append(g.subs, me)
-			}
+		if door && cmd.Channel != "" {
+			cmd.App = "video:" + strings.TrimSuffix(cmd.Channel, "@video")
 		}
+		g.mu.Lock()
+		g.answer(c, g.command(&subscriber{Conn: c, app: cmd.App, door: door, positions: cmd.Position != nil}, cmd.Op))
 		g.mu.Unlock()
+	}
+}
+
+// command carries out a command for a subscription and returns the answer.
+func (g *fakeGateway) command(s *subscriber, op string) []byte {
+	i := slices.IndexFunc(g.subs, func(other *subscriber) bool { return other.Conn == s.Conn && other.app == s.app })
+	switch {
+	case s.door && s.app == "":
+		return []byte(`{"code":1,"msg":"Invalid Message"}`)
+	case op == "ping":
+		return reply(`{"code":200,"message":"pong"}`)
+	case op == "unsubscribe":
+		if i >= 0 {
+			g.subs = slices.Delete(g.subs, i, i+1)
+		}
+	case i < 0:
+		g.subs = append(g.subs, s)
+	}
+	position := ""
+	if s.positions {
+		position = fmt.Sprintf(`,"position":{"epoch":"e","offset":%d}`, g.pushed)
+	}
+	if s.door {
+		return []byte(`{"result":true}`)
+	}
+	if op == "" {
+		op = "subscribe"
+	}
+	return reply(fmt.Sprintf(`{"code":200,"message":"%s %s success"%s}`, op, s.app, position))
+}
+
+// answer sends what a command is answered, faultily when it is its turn.
+func (g *fakeGateway) answer(c *websocket.Conn, text []byte) {
+	send := func(text []byte) { c.WriteMessage(websocket.TextMessage, text) }
+	g.asked++
+	switch {
+	case g.asked != spoiled || g.fault < ignore:
+		send(text)
+	case g.fault == repeat:
+		send(text)
+		send(text)
+	case g.fault == mistake:
+		send(bytes.Replace(text, []byte("s"), []byte("z"), 1))
 	}
 }
 
@@ -161,12 +206,20 @@ func (g *fakeGateway) push(w http.ResponseWriter, r *http.Request) {
 		if g.pushed == spoiled {
 			time.Sleep(g.stall)
 		}
-		for i, c := range g.subs {
+		i := 0
+		for _, c := range g.subs {
+			if c.app != p.App {
+				continue
+			}
 			message := envelope(p.App, p.Member, p.Text)
-			if c.positions {
+			switch {
+			case c.door:
+				message = []byte(p.Text)
+			case c.positions:
 				message = fmt.Appendf(message[:len(message)-1], `,"offset":%d,"prev":%d}`, g.pushed, g.pushed-1)
 			}
 			g.deliver(c.Conn, i, p.App, message)
+			i++
 		}
 	}
 	w.WriteHeader(http.StatusAccepted)
@@ -188,7 +241,7 @@ func (g *fakeGateway) deliver(c *websocket.Conn, i int, app string, message []by
 		}
 	case g.pushed != spoiled || !first:
 		send(message)
-	case g.fault == none, g.fault == everySwap:
+	case g.fault == none, g.fault == everySwap, g.fault >= ignore:
 		send(message)
 	case g.fault == lose:
 	case g.fault == duplicate:
@@ -282,6 +335,62 @@ func TestChurnFindsPlantedFaults(t *testing.T) {
 	}
 }
 
+// Clients of a door are held to the same as those of the native protocol.
+func TestRunFindsPlantedFaultsBehindADoor(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		fault fault
+		want  bench.Verdict
+	}{
+		{"none", none, bench.Verdict{}},
+		{"one lost", lose, bench.Verdict{Lost: 1}},
+		{"one twice", duplicate, bench.Verdict{Duplicated: 1}},
+		{"two swapped", swap, bench.Verdict{Misordered: 1}},
+		{"another text", alter, bench.Verdict{Lost: 1, Misaddressed: 1}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			code, r := fanout(t, newFakeGateway(t, test.fault), "--pushers", "1", "--door", "/barrage")
+			if want := b2i(test.fault != none); code != want || r.Verdict != test.want {
+				t.Errorf("exit code %d, verdict %+v, want %d, %+v", code, r.Verdict, want, test.want)
+			}
+		})
+	}
+}
+
+// Every command has one answer, and pushes come beside them.
+func TestCommandsFindsPlantedFaults(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		fault fault
+		want  bench.Verdict
+	}{
+		{"none", none, bench.Verdict{}},
+		{"one not answered", ignore, bench.Verdict{Lost: 1}},
+		{"one answered twice", repeat, bench.Verdict{Duplicated: 1}},
+		{"a push lost", lose, bench.Verdict{Lost: 1}},
+	} {
+		for _, args := range [][]string{nil, {"--door", "/barrage"}} {
+			t.Run(test.name+strings.Join(args, " "), func(t *testing.T) {
+				t.Parallel()
+				code, r := run(t, newFakeGateway(t, test.fault), "commands", append(args, "--rate", "200")...)
+				if want := b2i(test.fault != none); code != want || r.Verdict != test.want {
+					t.Errorf("exit code %d, verdict %+v, want %d, %+v", code, r.Verdict, want, test.want)
+				}
+				if n, _ := r.Value("commands"); n <= 0 {
+					t.Errorf("%v commands a second", n)
+				}
+			})
+		}
+	}
+	t.Run("one answered as another", func(t *testing.T) {
+		t.Parallel()
+		if code, _ := run(t, newFakeGateway(t, mistake), "commands"); code != 1 {
+			t.Errorf("exit code %d, want 1", code)
+		}
+	})
+}
+
 // The fake does not care whom a message is for.
 func TestPrivateFindsWhoGotAnothersMessage(t *testing.T) {
 	t.Parallel()
@@ -356,6 +465,7 @@ func TestRunRefusesBadArguments(t *testing.T) {
 	for _, args := range []string{
 		"", "nonsense", "fanout --connections 0", "fanout --nonsense", "fanout more", "fanout --batch 1001",
 		"fanout --size 27", "fanout --rate 0", "fanout --member -1",
+		"churn --door /barrage", "fanout --door barrage", "fanout --door /barrage --member 1", "fanout --door /barrage --app a:b",
 	} {
 		t.Run(strconv.Quote(args), func(t *testing.T) {
 			var stdout, stderr bytes.Buffer

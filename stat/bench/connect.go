@@ -8,6 +8,7 @@ import (
 var connectScenario = scenario{
 	name:     "connect",
 	doc:      "connect, authenticate and subscribe; then leave",
+	doors:    true,
 	defaults: func(o *options) { o.connections, o.duration = 5_000, 2*time.Second },
 	run: func(ctx context.Context, r *run) error {
 		none := func() uint64 { return 0 }

@@ -10,6 +10,7 @@ import (
 var fanoutScenario = scenario{
 	name:     "fanout",
 	doc:      "every push to many subscribers, as fast as the gateway takes it",
+	doors:    true,
 	defaults: func(o *options) { o.pushers = 16 },
 	run: func(ctx context.Context, r *run) error {
 		if err := r.connect(ctx, r.seats(r.connections, r.pushers)); err != nil {

@@ -53,6 +53,7 @@ type seat struct {
 	subscribe []byte   // the command; nil: a plain subscription to app
 	asleep    bool     // it never reads, once it is subscribed
 	churn     *churner // nil: it stays subscribed
+	talker    *talker  // nil: it sends no commands
 }
 
 type phase uint8
@@ -136,7 +137,7 @@ func (f *fleet) enter(ctx context.Context, seats []seat, window int, tell func(d
 
 // open starts a connection; mu is held.
 func (f *fleet) open(s seat) error {
-	c := &conn{fleet: f, seat: s, prefix: envelope(s.app, s.member), ledger: newLedger(s.base, s.streams)}
+	c := &conn{fleet: f, seat: s, prefix: f.target.dialect.prefix(s.app, s.member), ledger: newLedger(s.base, s.streams)}
 	f.conns = append(f.conns, c)
 	f.phases[connecting]++
 	if err := f.reactor.open(c); err != nil {
@@ -304,8 +305,12 @@ func (c *conn) feed(data []byte, now int64) {
 			return
 		}
 		data = data[n:]
-		c.enter(authenticating)
-		c.write(c.seat.auth)
+		if c.fleet.target.dialect.logsIn() {
+			c.enter(authenticating)
+			c.write(c.seat.auth)
+		} else {
+			c.subscribe()
+		}
 	}
 	for c.phase != over {
 		op, payload, n, err := parseFrame(data)
@@ -348,21 +353,12 @@ func (c *conn) frame(op byte, payload []byte, now int64) {
 
 // reply handles what the gateway says on the way to live.
 func (c *conn) reply(payload []byte) {
-	if !bytes.HasPrefix(payload, gatewayReply) || !bytes.Contains(payload, []byte(`{\"code\":200,`)) {
+	if is, good := c.fleet.target.dialect.reply(payload); !is || !good {
 		c.end(fmt.Errorf("the gateway said %.200s", payload))
 		return
 	}
 	if c.phase == authenticating {
-		c.enter(subscribing)
-		if h := c.seat.churn; h != nil {
-			h.subscribe(c)
-			return
-		}
-		cmd := c.seat.subscribe
-		if cmd == nil {
-			cmd = fmt.Appendf(nil, `{"app":%q}`, c.seat.app)
-		}
-		c.write(appendFrame(nil, opText, cmd))
+		c.subscribe()
 		return
 	}
 	if c.seat.subscribe != nil {
@@ -378,21 +374,36 @@ func (c *conn) reply(payload []byte) {
 	}
 }
 
+// subscribe asks for the app of c's seat.
+func (c *conn) subscribe() {
+	c.enter(subscribing)
+	if h := c.seat.churn; h != nil {
+		h.subscribe(c)
+		return
+	}
+	cmd := c.seat.subscribe
+	if cmd == nil {
+		cmd, _ = c.fleet.target.dialect.subscribe(c.seat.app)
+	}
+	c.write(appendFrame(nil, opText, cmd))
+}
+
 // message enters one push into the books.
 func (c *conn) message(payload []byte, now int64) {
 	f := c.fleet
-	if !bytes.HasPrefix(payload, c.prefix) {
-		switch {
-		case !bytes.HasPrefix(payload, gatewayReply):
+	m, ok := message{}, bytes.HasPrefix(payload, c.prefix)
+	if ok {
+		m, ok = parseText(payload[len(c.prefix):])
+	}
+	if !ok {
+		switch is, _ := f.target.dialect.reply(payload); {
+		case !is:
 			f.verdict.Misaddressed++
 		case c.seat.churn != nil:
 			c.seat.churn.reply(c, payload)
+		case c.seat.talker != nil:
+			c.seat.talker.reply(c, payload)
 		}
-		return
-	}
-	m, ok := parseText(payload[len(c.prefix):])
-	if !ok {
-		f.verdict.Misaddressed++
 		return
 	}
 	if c.seat.churn != nil {

@@ -6,8 +6,9 @@ import (
 )
 
 var idleScenario = scenario{
-	name: "idle",
-	doc:  "memory and CPU of connections that are subscribed and say nothing",
+	name:  "idle",
+	doc:   "memory and CPU of connections that are subscribed and say nothing",
+	doors: true,
 	defaults: func(o *options) {
 		o.connections, o.warmup, o.duration = 10_000, 10*time.Second, 25*time.Second
 	},

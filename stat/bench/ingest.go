@@ -8,6 +8,7 @@ import (
 var ingestScenario = scenario{
 	name:     "ingest",
 	doc:      "cost of a push with one subscriber, alone and in batches",
+	doors:    true,
 	defaults: func(o *options) { o.connections, o.pushers, o.batch, o.duration = 1, 16, 100, 5*time.Second },
 	run: func(ctx context.Context, r *run) error {
 		if err := r.connect(ctx, r.seats(r.connections, r.pushers)); err != nil {

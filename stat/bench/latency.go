@@ -9,6 +9,7 @@ import (
 var latencyScenario = scenario{
 	name:     "latency",
 	doc:      "time from push to receipt, and CPU, at a given rate",
+	doors:    true,
 	defaults: func(o *options) { o.pushers = 4 },
 	run: func(ctx context.Context, r *run) error {
 		if err := r.connect(ctx, r.seats(r.connections, r.pushers)); err != nil {

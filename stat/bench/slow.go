@@ -7,8 +7,9 @@ import (
 )
 
 var slowScenario = scenario{
-	name: "slow",
-	doc:  "what clients that never read do to the others, and to the gateway",
+	name:  "slow",
+	doc:   "what clients that never read do to the others, and to the gateway",
+	doors: true,
 	defaults: func(o *options) {
 		o.connections, o.pushers, o.size, o.rate = 50, 4, 2048, 1000
 	},

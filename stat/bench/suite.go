@@ -14,6 +14,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"ws-gateway/session/script/doors"
 )
 
 // A plan is one scenario of the suite: how to ask, and whom.
@@ -24,12 +26,14 @@ type plan struct {
 	free    bool     // server and generator are not bound to a CPU each
 	once    bool     // takes long: one run is enough
 	members int      // who log in, in turns; 0: the clients stay anonymous
+	door    bool     // the clients come by a door
 	bare    bool     // a floor, not a gateway
 }
 
 // plans are in the order in which they run: what is compared follows each other.
 var plans = []plan{
 	{name: "idle", args: []string{"idle"}, env: []string{"WSGW_PPROF=true"}, once: true, members: 500},
+	{name: "idle door", args: []string{"idle", "--duration", "1s"}, env: []string{"WSGW_PPROF=true"}, once: true, door: true},
 	{name: "fanout 100", args: fanoutArgs(100, 16, 1)},
 	{name: "fanout 1000", args: fanoutArgs(1000, 16, 1)},
 	{name: "fanout 5000", args: fanoutArgs(5000, 16, 1)},
@@ -45,11 +49,15 @@ var plans = []plan{
 	{name: "ingest", args: []string{"ingest", "--warmup", "500ms", "--duration", "3s"}},
 	{name: "private", args: []string{"private", "--warmup", "500ms", "--duration", "3s"}, members: 500},
 	{name: "connect", args: []string{"connect", "--duration", "1s"}, members: 500},
+	{name: "commands", args: commandsArgs, env: []string{"WSGW_COMMAND_RATE=0"}},
+	{name: "commands door", args: commandsArgs, env: []string{"WSGW_COMMAND_RATE=0"}, door: true},
 	{name: "resume", args: []string{"resume"}, env: []string{"WSGW_PPROF=true"}},
 	{name: "slow", args: []string{"slow", "--warmup", "1s", "--duration", "7s"}},
 	{name: "overload", args: []string{"fanout", "--connections", "5000", "--pushers", "16", "--batch", "20", "--warmup", "1s", "--duration", "3s"}},
 	{name: "churn", args: []string{"churn", "--duration", "4s"}, env: []string{"WSGW_COMMAND_RATE=0"}, free: true},
 }
+
+var commandsArgs = []string{"commands", "--warmup", "1s", "--duration", "3s"}
 
 func fanoutArgs(subscribers, pushers, batch int) []string {
 	return []string{"fanout", "--connections", strconv.Itoa(subscribers), "--pushers", strconv.Itoa(pushers), "--batch", strconv.Itoa(batch),
@@ -67,6 +75,7 @@ type goal struct {
 	figure   string
 	unit     string
 	over     [2]string // plan and figure of the same run that it is divided by; none: ""
+	above    [2]string // plan and figure of the same run that is taken off it; none: ""
 	bar, aim float64   // zero: none
 	atLeast  bool      // the figure should be as large as them, not as small
 }
@@ -76,6 +85,10 @@ var goals = []goal{
 	{what: "RSS per idle connection, 10 s after 10 000 have come", plan: "idle", figure: "rss_per_connection", unit: "KB", bar: 3, aim: 2},
 	{what: "the same after a forced GC", plan: "idle", figure: "rss_per_connection_after_gc", unit: "KB", bar: 2, aim: 1.2},
 	{what: "CPU of 10 000 idle connections with pings", plan: "idle", figure: "cpu", unit: "ms/s", bar: 5, aim: 4},
+	{what: "RSS per idle connection to a door, 10 s after 10 000 have come", plan: "idle door", figure: "rss_per_connection", unit: "KB"},
+	{what: "above one of the native protocol", plan: "idle door", figure: "rss_per_connection", above: [2]string{"idle", "rss_per_connection"}, unit: "KB", bar: 1},
+	{what: "RSS per idle connection to a door after a forced GC", plan: "idle door", figure: "rss_per_connection_after_gc", unit: "KB"},
+	{what: "above one of the native protocol", plan: "idle door", figure: "rss_per_connection_after_gc", above: [2]string{"idle", "rss_per_connection_after_gc"}, unit: "KB", bar: 1},
 	{what: "fan-out to 100, CPU per delivery", plan: "fanout 100", figure: "cpu_per_delivery", unit: "us", bar: 0.60, aim: 0.40},
 	{what: "fan-out to 1 000, CPU per delivery", plan: "fanout 1000", figure: "cpu_per_delivery", unit: "us", bar: 0.65, aim: 0.45},
 	{what: "fan-out to 5 000, CPU per delivery", plan: "fanout 5000", figure: "cpu_per_delivery", unit: "us", bar: 1.0, aim: 0.70},
@@ -101,6 +114,9 @@ var goals = []goal{
 	{what: "private push to a member with 2 connections, CPU", plan: "private", figure: "cpu_per_push", unit: "us", bar: 25, aim: 21},
 	{what: "connect, authenticate, subscribe, CPU", plan: "connect", figure: "cpu_per_connect", unit: "us", bar: 65, aim: 58},
 	{what: "close, CPU", plan: "connect", figure: "cpu_per_close", unit: "us", bar: 12, aim: 8},
+	{what: "a client's command, answered, CPU", plan: "commands", figure: "cpu_per_command", unit: "us"},
+	{what: "the same to a door, CPU", plan: "commands door", figure: "cpu_per_command", unit: "us", bar: 10},
+	{what: "commands to a door", plan: "commands door", figure: "commands", unit: "/s", bar: 100_000, atLeast: true},
 	{what: "a missed message to a client that is back, CPU", plan: "resume", figure: "cpu_per_resumed_message", unit: "us"},
 	{what: "a logged message, memory beside its text", plan: "resume", figure: "heap_per_logged_message_beside_text", unit: "B", bar: 100},
 	{what: "a client that never reads is evicted after", plan: "slow", figure: "evicted_after", unit: "s", bar: 5},
@@ -140,6 +156,12 @@ type suiteRow struct {
 	Aim    float64 `json:"aim,omitempty"`
 	Meets  string  `json:"meets,omitempty"` // aim, bar or nothing
 }
+
+// The door of plans that have one.
+const (
+	doorPath   = "/barrage"
+	doorScript = "barrage.lua"
+)
 
 // suiteName is the scenario that is all others.
 const suiteName = "all"
@@ -221,6 +243,9 @@ func (s *suite) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer os.RemoveAll(s.dir)
+	if err := os.WriteFile(s.file(doorScript), doors.Barrage, 0o600); err != nil {
+		return err
+	}
 	for i := range s.runs {
 		for _, p := range plans {
 			if !s.chosen(p) || p.once && i > 0 {
@@ -251,13 +276,17 @@ func (s *suite) measure(ctx context.Context, p plan) (_ *Report, err error) {
 	if p.bare {
 		args = append(args, "--server-cpu", strconv.Itoa(serverCPU))
 	} else {
-		env := p.env
+		env := slices.Clone(p.env)
 		if p.members > 0 {
 			if err := s.writeMembers(p.members); err != nil {
 				return nil, err
 			}
 			env = append([]string{"WSGW_AUTH=static", "WSGW_MEMBERS_FILE=" + s.file("members")}, env...)
 			args = append(args, "--tokens", s.file("tokens"))
+		}
+		if p.door {
+			env = append(env, "WSGW_DOORS="+doorPath+"="+s.file(doorScript))
+			args = append(args, "--door", doorPath)
 		}
 		g, err := s.startGateway(ctx, serverCPU, env)
 		if err != nil {
@@ -303,15 +332,21 @@ func (s *suite) rows() (rows []suiteRow) {
 
 // values returns g's figure in each run.
 func (g *goal) values(results map[string][]*Report) (values []float64) {
-	for i, r := range results[g.plan] {
-		v, ok := r.Value(g.figure)
+	of := func(name [2]string, run int) (float64, bool) {
+		if run >= len(results[name[0]]) {
+			return 0, false
+		}
+		return results[name[0]][run].Value(name[1])
+	}
+	for i := range results[g.plan] {
+		v, ok := of([2]string{g.plan, g.figure}, i)
 		if g.over[0] != "" {
-			others := results[g.over[0]]
-			if i >= len(others) {
-				break
-			}
-			w, ok2 := others[i].Value(g.over[1])
-			v, ok = v/w, ok && ok2 && w > 0
+			w, has := of(g.over, i)
+			v, ok = v/w, ok && has && w > 0
+		}
+		if g.above[0] != "" {
+			w, has := of(g.above, i)
+			v, ok = v-w, ok && has
 		}
 		if ok {
 			values = append(values, v)

@@ -20,6 +20,7 @@ type target struct {
 	addr    netip.AddrPort
 	host    string      // as in the URL
 	tls     *tls.Config // nil: plain TCP
+	dialect dialect     // of its clients
 	upgrade []byte      // the opening handshake
 	pushKey string
 }
@@ -31,7 +32,7 @@ func newTarget(ctx context.Context, raw, pushKey string) (*target, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &target{host: u.Host, pushKey: pushKey}
+	t := &target{host: u.Host, dialect: native{}, pushKey: pushKey}
 	port := u.Port()
 	switch u.Scheme {
 	case "ws", "http":
@@ -65,6 +66,11 @@ func newTarget(ctx context.Context, raw, pushKey string) (*target, error) {
 	path := u.RequestURI()
 	t.upgrade = upgradeRequest(t.host, path)
 	return t, nil
+}
+
+// enterBy has the clients connect to a door whose script is barrage.lua, at that path.
+func (t *target) enterBy(door string) {
+	t.dialect, t.upgrade = barrage{}, upgradeRequest(t.host, door)
 }
 
 // dial opens a connection to t.

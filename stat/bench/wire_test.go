@@ -34,7 +34,7 @@ func FuzzFrames(f *testing.F) {
 
 // fuzzConn returns a connection that has sent its handshake.
 func fuzzConn() *conn {
-	fleet := &fleet{target: &target{}, latency: newHistogram()}
+	fleet := &fleet{target: &target{dialect: native{}}, latency: newHistogram()}
 	fleet.changed.L = &fleet.mu
 	c := &conn{fleet: fleet, link: nowhere{}, seat: seat{app: "bench", member: -1, streams: 1}, prefix: envelope("bench", -1), ledger: newLedger(0, 1)}
 	fleet.phases[connecting]++
