@@ -259,7 +259,7 @@ func TestR01FileLimit(t *testing.T) {
 	}
 	clients := 0
 	for {
-		c, r := dial(handshake)
+		_, r := dial(handshake)
 		resp := answer(r)
 		if resp.StatusCode == 101 {
 			clients++
@@ -268,8 +268,7 @@ func TestR01FileLimit(t *testing.T) {
 		if resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" {
 			t.Errorf("one too many answered %d, Retry-After %q", resp.StatusCode, resp.Header.Get("Retry-After"))
 		}
-		c.Close()
-		break
+		break // it stays: the gateway would notice at some time or other that it is gone
 	}
 	if want := 256 - 64; clients != want {
 		t.Errorf("%d connections with 256 files, want %d", clients, want)
