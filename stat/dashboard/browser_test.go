@@ -20,7 +20,7 @@ import (
 )
 
 // patience is how long the page may take for one step. Nothing waits for it unless it fails.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // A browser is one tab of Chromium, which fails the test for what it complains of.
 type browser struct {
@@ -42,7 +42,7 @@ func open(t *testing.T, url string) *browser {
 	}
 	options := append(slices.Clone(chromedp.DefaultExecAllocatorOptions[:]),
 		chromedp.ExecPath(program), chromedp.UserDataDir(t.TempDir()), chromedp.WindowSize(1440, 1000),
-		chromedp.NoSandbox, chromedp.DisableGPU,
+		chromedp.NoSandbox, chromedp.DisableGPU, chromedp.WSURLReadTimeout(patience),
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true))
 	allocator, stop := chromedp.NewExecAllocator(context.Background(), options...)
 	ctx, cancel := chromedp.NewContext(allocator)
