@@ -10,7 +10,7 @@ VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # Programs that tests run beside the gateway, each with the Debian package that has it.
-# gcc is for the race detector.
+# gcc is for the race detector; pictures of the page need a font that has Chinese.
 NEEDED := gcc:gcc,libc6-dev curl:curl promtool:prometheus nginx:nginx-light haproxy:haproxy redis-server:redis-server php:php-cli node:nodejs npm:npm chromium:chromium
 
 .PHONY: run build test check format vet lint bench tools clean
@@ -48,6 +48,7 @@ tools:
 			missing="$$missing $${need%%:*}"; \
 			packages="$$packages $$(echo $${need#*:} | tr , ' ')"; }; \
 	done; \
+	fc-list :lang=zh 2>/dev/null | grep -q . || { missing="$$missing a-Chinese-font"; packages="$$packages fonts-wqy-microhei"; }; \
 	[ -z "$$missing" ] && exit 0; \
 	command -v apt-get >/dev/null || { echo "the tests need$$missing; install them and run make test again"; exit 1; }; \
 	if [ "$$(id -u)" = 0 ]; then sudo=; \

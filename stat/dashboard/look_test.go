@@ -55,10 +55,25 @@ func (b *browser) background(name string) color.NRGBA {
 	return color.NRGBAModel.Convert(img.At(2, img.Bounds().Max.Y-2)).(color.NRGBA)
 }
 
+// glyphs returns how many different pictures the fonts here have of a blank, of what no font
+// has, and of four Chinese characters.
+func (b *browser) glyphs() int {
+	b.t.Helper()
+	return eval[int](b, `new Set([..." \u{10FFFF}中文推送"].map((c) => {
+		const pen = Object.assign(document.createElement("canvas"), {width: 40, height: 40}).getContext("2d")
+		pen.font = "32px " + getComputedStyle(document.body).fontFamily
+		pen.fillText(c, 4, 32)
+		return pen.canvas.toDataURL()
+	})).size`)
+}
+
 // TestLooks shows the page in each language, theme and size that it is made for.
 func TestLooks(t *testing.T) {
 	g := start(t)
 	b := open(t, g.StatURL+"/")
+	if n := b.glyphs(); n != 6 {
+		t.Fatalf("the fonts here make %d pictures of 6 characters: install one that has Chinese, as make tools does", n)
+	}
 	b.subscribed()
 	b.push("hello", "", "2 subscribed here")
 	b.write(anonymous+` [name="app"]`, "im")
