@@ -91,6 +91,8 @@ func TestLooks(t *testing.T) {
 			b.shows("#push-title", title)
 			b.shows(`[data-chart="sessions"] h3`, map[string]string{"en": "Sessions", "zh": "会话"}[language])
 			b.shows(`[data-chart="sessions"] output`, "2")
+			b.shows("#node", map[string]string{"en": "test · up 0:00:", "zh": "test · 已运行 0:00:"}[language])
+			b.shows("#receipt", map[string]string{"en": "offset 1, 2 subscribed", "zh": "位置 1，本机 2 个订阅"}[language])
 			for _, theme := range []string{"light", "dark"} {
 				b.choose("#theme", theme)
 				name := strings.Join([]string{size.name, language, theme}, "-")
@@ -183,7 +185,7 @@ func TestScreenshot(t *testing.T) {
 	}
 	g := start(t)
 	b := open(t, g.StatURL+"/")
-	b.do(chromedp.EmulateViewport(1440, 1080, chromedp.EmulateScale(1.5)))
+	b.do(chromedp.EmulateViewport(1440, 960, chromedp.EmulateScale(1.25)))
 	b.subscribed()
 	traffic(t, g, 75*time.Second)
 	b.push(`{"goal":"2:1","minute":87}`, "", "subscribed here")
@@ -220,7 +222,7 @@ func traffic(t *testing.T, g *servertest.Gateway, d time.Duration) {
 			g.Push(fmt.Sprintf(`{"app":%q,"text":"%s"}`, app(), strings.Repeat("x", rand.IntN(400))))
 		}
 		if n%40 == 0 {
-			g.Push(`{"app":"im","text":"not for everybody"}`)
+			g.Push(`{"app":"im","member_id":123456,"text":"not for everybody"}`)
 		}
 	}
 }

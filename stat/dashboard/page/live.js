@@ -187,7 +187,7 @@ export function startLive() {
   }
   const describe = () => {
     const s = history.before
-    if (s) node.textContent = t('up', s.node, s.version || '–', span(s.uptime_seconds))
+    if (s) node.textContent = t('up', s.version ? `${s.node} · ${s.version}` : s.node, span(s.uptime_seconds))
   }
   const open = () => {
     const stream = new EventSource('/stat/stream')

@@ -11,6 +11,8 @@ export function startPush(address) {
   const curl = document.querySelector('#curl')
   const { app, member, text, key } = form.elements
   form.hidden = false
+  let told = () => '' // what the receipt says, in the language in use
+  const tell = () => { receipt.textContent = told() }
 
   const body = () => JSON.stringify({ app: app.value.trim(), member_id: Number(member.value || -1), text: text.value })
   const headers = () => ({ 'Content-Type': 'application/json', ...(key.value && { 'X-Push-Key': key.value }) })
@@ -28,19 +30,21 @@ export function startPush(address) {
       response = await fetch('/dashboard/push', { method: 'POST', headers: headers(), body: body() })
       answer = await response.json()
     } catch {
-      say(false, t('unreachable'))
+      say(false, () => t('unreachable'))
       return
     }
     if (response.status === 401) {
       document.querySelector('#key').hidden = false
       key.focus()
     }
-    say(response.ok, response.ok ? t('receipt', answer) : `${answer.code}: ${answer.message}`)
+    say(response.ok, () => (response.ok ? t('receipt', answer) : `${answer.code}: ${answer.message}`))
   }
 
+  /** Shows what came of a push. */
   function say(ok, words) {
     receipt.dataset.ok = ok
-    receipt.textContent = words
+    told = words
+    tell()
   }
 
   form.addEventListener('submit', (e) => {
@@ -50,7 +54,7 @@ export function startPush(address) {
   document.querySelector('#copy').onclick = async () => {
     try {
       await navigator.clipboard.writeText(curl.textContent)
-      say(true, t('copied'))
+      say(true, () => t('copied'))
     } catch { // the browser does not let this page: show it, to be copied by hand
       form.querySelector('details').open = true
       getSelection().selectAllChildren(curl)
@@ -59,4 +63,5 @@ export function startPush(address) {
   form.addEventListener('input', tellCurl)
   address.addEventListener('input', tellCurl)
   onLanguage(tellCurl)
+  onLanguage(tell)
 }
