@@ -6,7 +6,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -178,19 +177,11 @@ func check(_ context.Context, call *command.Call) error {
 		return err
 	}
 	parts, err := load(c, slog.New(slog.DiscardHandler), nil, nil)
-	if err != nil {
-		return err
+	if err == nil {
+		parts.close()
 	}
-	defer parts.close()
-	if c.TLSCert != "" {
-		if _, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey); err != nil {
-			return command.Invalid(fmt.Errorf("WSGW_TLS_CERT: %w", err))
-		}
-	}
-	for path, file := range c.Doors {
-		if err := script.Check(file); err != nil {
-			return command.Invalid(fmt.Errorf("door %s: %w", path, err))
-		}
+	if err := errors.Join(err, server.CheckCertificate(c.TLSCert, c.TLSKey), log.Check(c.StateDir), script.Check(c.Doors, config.PlainMap(c.Redis))); err != nil {
+		return command.Invalid(err)
 	}
 	fmt.Fprintln(call.Stdout, "everything is fine")
 	return nil
@@ -207,18 +198,16 @@ type parts struct {
 // load loads the parts. Whoever is no longer vouched for is given to withdrawn.
 func load(c *config.Config, l *slog.Logger, m *stat.Metrics, withdrawn func(member int64)) (*parts, error) {
 	p := &parts{proxies: server.NewProxies(c.TrustedProxies, l)}
-	var err error
-	if p.apps, err = apps.Load(c.AppsFile); err != nil {
-		return nil, command.Invalid(err)
-	}
-	if p.auth, err = authenticator(c, l, m, withdrawn); err != nil {
-		return nil, command.Invalid(err)
-	}
-	p.keys, err = push.NewKeys(push.KeysOptions{
+	var appsErr, authErr, keysErr error
+	p.apps, appsErr = apps.Load(c.AppsFile)
+	p.keys, keysErr = push.NewKeys(push.KeysOptions{
 		Keys: config.PlainList(c.PushKeys), File: c.PushKeysFile, Rate: c.PushRate,
 		Remote: p.proxies.Remote, Logger: l, Metrics: m,
 	})
-	if err != nil {
+	if p.auth, authErr = authenticator(c, l, m, withdrawn); authErr == nil && (appsErr != nil || keysErr != nil) {
+		p.close()
+	}
+	if err := errors.Join(appsErr, authErr, keysErr); err != nil {
 		return nil, command.Invalid(err)
 	}
 	return p, nil

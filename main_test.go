@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -285,8 +286,14 @@ func within(t *testing.T) context.Context {
 
 // run runs the program to its end.
 func run(env []string, args ...string) (code int, stdout, stderr string) {
+	return runAs(nil, env, args...)
+}
+
+// runAs is run with the rights of another user.
+func runAs(user *syscall.Credential, env []string, args ...string) (code int, stdout, stderr string) {
 	cmd := exec.Command(filepath.Join(bin, "ws-gateway"), args...)
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "GORACE=" + quick}, env...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: user}
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	var exit *exec.ExitError
@@ -590,6 +597,67 @@ func TestC04Refuses(t *testing.T) {
 				t.Errorf("exit %d, stdout %q, stderr %q; want exit %d and one line with %q", code, stdout, stderr, tt.code, tt.want)
 			}
 		})
+	}
+}
+
+// TestC01Files is about each setting that names a file, and each kind of thing that may be
+// where it should be. check says so in a line, with the setting and the path.
+func TestC01Files(t *testing.T) {
+	var nobody *syscall.Credential
+	if os.Getuid() == 0 { // who may read everything
+		nobody = &syscall.Credential{Uid: 65534, Gid: 65534}
+	}
+	dir, err := os.MkdirTemp("", "files")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	for _, d := range []string{bin, dir} {
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	there := func(name string) string { return filepath.Join(dir, name) }
+	for _, err := range []error{
+		os.WriteFile(there("empty"), nil, 0o644),
+		os.WriteFile(there("secret"), nil, 0),
+		os.Mkdir(there("folder"), 0o755),
+		os.Mkdir(there("closed"), 0),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := httptest.NewTLSServer(nil)
+	s.Close()
+	write(t, there("cert.pem"), string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})))
+	if err := os.Chmod(there("cert.pem"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	files := []string{there("missing"), there("folder"), there("empty"), there("secret"), there("empty/file"), there("closed/file"), os.DevNull}
+	for _, setting := range []struct {
+		name  string
+		env   []string // beside it
+		value string   // before the file
+		bad   []string
+	}{
+		{name: "WSGW_APPS_FILE", bad: files},
+		{name: "WSGW_MEMBERS_FILE", env: []string{"WSGW_AUTH=static"}, bad: files},
+		{name: "WSGW_JWT_KEY_FILE", env: []string{"WSGW_AUTH=jwt", "WSGW_JWT_AUDIENCE=gateway"}, bad: files},
+		{name: "WSGW_PUSH_KEYS_FILE", bad: files},
+		{name: "WSGW_TLS_CERT", env: []string{"WSGW_TLS_KEY=" + there("cert.pem")}, bad: files},
+		{name: "WSGW_TLS_KEY", env: []string{"WSGW_TLS_CERT=" + there("cert.pem")}, bad: files},
+		{name: "WSGW_DOORS", value: "/door=", bad: files},
+		{name: "WSGW_STATE_DIR", bad: []string{there("empty"), there("secret"), there("empty/state"), there("closed"), there("closed/state"), os.DevNull}},
+	} {
+		for _, path := range setting.bad {
+			t.Run(setting.name+"="+strings.TrimPrefix(path, dir+"/"), func(t *testing.T) {
+				code, stdout, stderr := runAs(nobody, append(setting.env, setting.name+"="+setting.value+path), "check")
+				if code != 2 || stdout != "" || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, setting.name) || !strings.Contains(stderr, path) {
+					t.Errorf("exit %d, stdout %q, stderr %q; want exit 2 and one line with the setting and %s", code, stdout, stderr, path)
+				}
+			})
+		}
 	}
 }
 

@@ -130,7 +130,7 @@ func TestC01FileUnreadable(t *testing.T) {
 	if err := os.WriteFile(large, make([]byte, 1<<21), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := apps.Load(large); err == nil || err.Error() != large+": larger than 1048576 bytes" {
+	if _, err := apps.Load(large); err == nil || err.Error() != "WSGW_APPS_FILE: "+large+": larger than 1048576 bytes" {
 		t.Errorf("a large file: %v", err)
 	}
 }

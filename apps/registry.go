@@ -42,8 +42,8 @@ type Registry struct {
 
 var noFile = builtIn()
 
-// Load reads the apps file at path; "" means that there is none. The error is a *[FileError]
-// unless the file could not be read.
+// Load reads the apps file at path; "" means that there is none. The error names the
+// setting; it wraps a *[FileError] unless the file could not be read.
 func Load(path string) (*Registry, error) {
 	r := &Registry{path: path}
 	if path == "" {
@@ -86,14 +86,22 @@ func (r *Registry) Reload() (changes []string, err error) {
 }
 
 func readFile(path string) (*rules, error) {
+	rs, err := readRules(path)
+	if err != nil {
+		return nil, fmt.Errorf("WSGW_APPS_FILE: %w", err)
+	}
+	return rs, nil
+}
+
+func readRules(path string) (*rules, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("load apps: %w", err)
+		return nil, err
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err != nil {
-		return nil, fmt.Errorf("load apps: %w", err)
+		return nil, err
 	}
 	return parse(path, data)
 }

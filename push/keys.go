@@ -128,7 +128,7 @@ func (k *Keys) load() ([][sha256.Size]byte, error) {
 	var hashes [][sha256.Size]byte
 	for i, s := range k.opts.Keys {
 		if !sendable(s) {
-			return nil, fmt.Errorf("push key %d: must be visible ASCII without spaces", i+1)
+			return nil, fmt.Errorf("WSGW_PUSH_KEYS: key %d: must be visible ASCII without spaces", i+1)
 		}
 		hashes = append(hashes, sha256.Sum256([]byte(s)))
 	}
@@ -137,7 +137,7 @@ func (k *Keys) load() ([][sha256.Size]byte, error) {
 	}
 	data, err := os.ReadFile(k.opts.File)
 	if err != nil {
-		return nil, fmt.Errorf("read push keys: %w", err)
+		return nil, fmt.Errorf("WSGW_PUSH_KEYS_FILE: %w", err)
 	}
 	found := false
 	lines := bufio.NewScanner(bytes.NewReader(data))
@@ -147,16 +147,16 @@ func (k *Keys) load() ([][sha256.Size]byte, error) {
 			continue
 		}
 		if !sendable(s) {
-			return nil, fmt.Errorf("read push keys: %s:%d: must be visible ASCII without spaces", k.opts.File, n)
+			return nil, fmt.Errorf("WSGW_PUSH_KEYS_FILE: %s:%d: must be visible ASCII without spaces", k.opts.File, n)
 		}
 		found = true
 		hashes = append(hashes, sha256.Sum256([]byte(s)))
 	}
 	if err := lines.Err(); err != nil {
-		return nil, fmt.Errorf("read push keys: %s: %w", k.opts.File, err)
+		return nil, fmt.Errorf("WSGW_PUSH_KEYS_FILE: %s: %w", k.opts.File, err)
 	}
 	if !found { // must not mean that none is needed
-		return nil, fmt.Errorf("read push keys: %s has none", k.opts.File)
+		return nil, fmt.Errorf("WSGW_PUSH_KEYS_FILE: %s has no key", k.opts.File)
 	}
 	return hashes, nil
 }

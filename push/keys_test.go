@@ -247,8 +247,8 @@ func TestPushKeysFile(t *testing.T) {
 
 	// C02: a bad file changes nothing, and no error shows a key.
 	for content, want := range map[string]string{
-		"":                           " has none",
-		"# all gone\n":               " has none",
+		"":                           " has no key",
+		"# all gone\n":               " has no key",
 		"four\nsecret five\n":        ":2: must be visible ASCII without spaces",
 		"four\nsécret\n":             ":2: must be visible ASCII without spaces",
 		"four\n\x00\n":               ":2: must be visible ASCII without spaces",
@@ -256,7 +256,7 @@ func TestPushKeysFile(t *testing.T) {
 	} {
 		write(content)
 		err := g.keys.Reload()
-		if err == nil || err.Error() != "read push keys: "+file+want {
+		if err == nil || err.Error() != "WSGW_PUSH_KEYS_FILE: "+file+want {
 			t.Errorf("reload of %.20q: %v, want ...%s", content, err, want)
 		}
 		g.want(remote, 202, "", "X-Push-Key", "three")

@@ -37,6 +37,16 @@ func loadCertificate(certFile, keyFile string, log *slog.Logger, metrics *stat.M
 	return c, nil
 }
 
+// CheckCertificate says why the two files, both or neither of which is "", could not be served
+// with.
+func CheckCertificate(certFile, keyFile string) error {
+	if certFile == "" {
+		return nil
+	}
+	_, err := loadCertificate(certFile, keyFile, nil, nil)
+	return err
+}
+
 // config returns what a listener needs. HTTP/2 is left out: WebSocket over it (RFC 8441) is
 // another protocol, and a client that negotiated it could not upgrade.
 func (c *certificate) config() *tls.Config {
@@ -80,7 +90,7 @@ func (c *certificate) refresh() (changed bool, err error) {
 		if now[i], err = os.Stat(name); err != nil {
 			changed = c.seen[i] != nil
 			c.seen[i] = nil
-			return changed, fmt.Errorf("read certificate: %w", err)
+			return changed, fmt.Errorf("%s: %w", [...]string{"WSGW_TLS_CERT", "WSGW_TLS_KEY"}[i], err)
 		}
 	}
 	if same(now[0], c.seen[0]) && same(now[1], c.seen[1]) {
@@ -89,7 +99,7 @@ func (c *certificate) refresh() (changed bool, err error) {
 	c.seen = now
 	pair, err := tls.LoadX509KeyPair(c.certFile, c.keyFile)
 	if err != nil {
-		return true, fmt.Errorf("read certificate %s with key %s: %w", c.certFile, c.keyFile, err)
+		return true, fmt.Errorf("WSGW_TLS_CERT: %s, with WSGW_TLS_KEY=%s: %w", c.certFile, c.keyFile, err)
 	}
 	c.current.Store(&pair)
 	return true, nil

@@ -41,7 +41,7 @@ func OpenMemory(dir string, opts Options) (*Memory, error) {
 	l := newMemory(opts)
 	if dir != "" {
 		if err := l.take(dir); err != nil {
-			return nil, fmt.Errorf("open state directory: %w", err)
+			return nil, fmt.Errorf("WSGW_STATE_DIR: %w", err)
 		}
 	}
 	go l.sweep()

@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"runtime"
 	"slices"
@@ -136,9 +137,29 @@ func (h *Host) client(id int64) (*client, bool) {
 	return c.(*client), true
 }
 
-// Check compiles and loads a script and the modules it requires, without serving anybody:
-// what `ws-gateway check` does.
-func Check(file string) error {
+// Check says what is wrong with doors, which are scripts by path, and with the URLs of Redis
+// servers: each problem in a line. It asks no server.
+func Check(doors, urls map[string]string) error {
+	pool, err := newRedisPool(urls)
+	if err == nil {
+		pool.close()
+	}
+	for _, path := range slices.Sorted(maps.Keys(doors)) {
+		if problem := CheckScript(doors[path]); problem != nil {
+			err = errors.Join(err, doorError(path, doors[path], problem))
+		}
+	}
+	return err
+}
+
+// doorError names the setting of which a door's script is a part.
+func doorError(path, file string, err error) error {
+	return fmt.Errorf("WSGW_DOORS: %s=%s: %w", path, file, err)
+}
+
+// CheckScript compiles and loads a script and the modules it requires, without serving
+// anybody.
+func CheckScript(file string) error {
 	p, err := compile(file)
 	if err != nil {
 		return err
@@ -173,10 +194,10 @@ func (h *Host) Door(path, file string) (*Door, error) {
 		said:   rate.Sometimes{First: 20, Interval: time.Second},
 	}
 	if err := d.load(); err != nil {
-		return nil, fmt.Errorf("door %s: %w", path, err)
+		return nil, doorError(path, file, err)
 	}
 	if err := d.watch(); err != nil {
-		return nil, fmt.Errorf("door %s: watch %s: %w", path, file, err)
+		return nil, doorError(path, file, fmt.Errorf("watch it: %w", err))
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()

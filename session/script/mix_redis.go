@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -28,11 +30,11 @@ func init() { redis.SetLogger(redisLog{}) }
 
 func newRedisPool(urls map[string]string) (*redisPool, error) {
 	p := &redisPool{clients: make(map[string]*redis.Client)}
-	for name, url := range urls {
-		o, err := redis.ParseURL(url)
-		if err != nil {
+	for _, name := range slices.Sorted(maps.Keys(urls)) {
+		o, err := redis.ParseURL(urls[name])
+		if err != nil { // which may quote a password
 			p.close()
-			return nil, fmt.Errorf("redis %s: %w", name, err)
+			return nil, fmt.Errorf("WSGW_REDIS: %s has no URL like redis://user:password@host:6379/0, with %%2F for a / in a password", name)
 		}
 		o.Protocol = 2 // replies as Lua scripts know them: HGETALL is a list
 		o.DisableIdentity = true

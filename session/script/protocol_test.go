@@ -222,13 +222,13 @@ func TestCheck(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "door.lua")
 			write(t, file, c.text)
-			err := script.Check(file)
+			err := script.CheckScript(file)
 			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 				t.Errorf("check: %v, want %q", err, c.want)
 			}
 		})
 	}
-	if err := script.Check(filepath.Join(t.TempDir(), "none.lua")); err == nil {
+	if err := script.CheckScript(filepath.Join(t.TempDir(), "none.lua")); err == nil {
 		t.Error("a missing file is fine")
 	}
 }

@@ -71,8 +71,11 @@ func TestRedis(t *testing.T) {
 		}
 	})
 	t.Run("bad url", func(t *testing.T) {
-		if _, err := script.NewHost(script.Options{Redis: map[string]string{"main": "http://x"}}); err == nil || !strings.Contains(err.Error(), "redis main") {
-			t.Errorf("error %v", err)
+		for _, url := range []string{"http://:canary@x", "redis://:canary@x/db", "redis://:canary/@x", "redis://:canary@x?canary=1", "canary"} {
+			_, err := script.NewHost(script.Options{Redis: map[string]string{"main": url}})
+			if err == nil || !strings.HasPrefix(err.Error(), "WSGW_REDIS: main has no URL like ") || strings.Contains(err.Error(), "canary") {
+				t.Errorf("%s: error %v", url, err)
+			}
 		}
 	})
 }
