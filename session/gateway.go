@@ -296,7 +296,7 @@ func (g *Gateway) Drain(ctx context.Context, window time.Duration) {
 	links := slices.Collect(maps.Keys(g.links))
 	g.mu.Unlock()
 	for _, l := range links {
-		l.conn.Close(CloseServiceRestart, CloseServiceRestart.Reason())
+		l.leave()
 	}
 	const step = 10 * time.Millisecond
 	sessions := g.all()

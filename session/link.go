@@ -23,12 +23,13 @@ type Link struct {
 	gateway *Gateway
 	push    *push.Link
 
-	mu    sync.Mutex
-	room  sync.Cond // broadcast when inbox is taken, or the connection is gone
-	inbox [][]byte  // guarded by mu
-	size  int       // bytes of inbox; guarded by mu
-	busy  bool      // work is running; guarded by mu
-	gone  bool      // Closed was called: what is in inbox is not answered, nor done; guarded by mu
+	mu      sync.Mutex
+	room    sync.Cond // broadcast when inbox is taken, or nothing more will be
+	inbox   [][]byte  // guarded by mu
+	size    int       // bytes of inbox; guarded by mu
+	busy    bool      // work is running, or has panicked; guarded by mu
+	leaving bool      // leave was called: what is in inbox is not answered, nor done; guarded by mu
+	gone    bool      // Closed was called, or work has panicked: as leaving; guarded by mu
 }
 
 var _ Handler = (*Link)(nil)
@@ -81,6 +82,10 @@ func (l *Link) work() {
 		if err := recover(); err != nil {
 			l.gateway.opts.Metrics.Panic("link")
 			l.gateway.opts.Logger.Error("panic contained", "where", "link", "err", err, "stack", string(debug.Stack()))
+			l.mu.Lock()
+			l.gone = true
+			l.room.Broadcast()
+			l.mu.Unlock()
 			l.conn.Abort(CloseInternal)
 			l.gateway.removeLink(l)
 		}
@@ -90,10 +95,13 @@ func (l *Link) work() {
 		frames := l.inbox
 		l.inbox, l.size = nil, 0
 		l.room.Broadcast()
-		if len(frames) == 0 || l.gone {
+		if len(frames) == 0 || l.leaving || l.gone {
 			l.busy = false
-			gone := l.gone
+			leaving, gone := l.leaving, l.gone
 			l.mu.Unlock()
+			if leaving {
+				l.conn.Close(CloseServiceRestart, CloseServiceRestart.Reason())
+			}
 			if gone {
 				l.gateway.removeLink(l)
 			}
@@ -104,13 +112,32 @@ func (l *Link) work() {
 	}
 }
 
-// handle answers frames.
+// leave closes the connection behind the answers to what was begun: a backend may send the
+// rest again elsewhere, where nobody knows its keys for idempotency.
+func (l *Link) leave() {
+	l.mu.Lock()
+	l.leaving = true
+	busy := l.busy
+	l.mu.Unlock()
+	if !busy {
+		l.conn.Close(CloseServiceRestart, CloseServiceRestart.Reason())
+	}
+}
+
+func (l *Link) isLeaving() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.leaving
+}
+
+// handle answers frames, or those up to the one at which the link leaves.
 func (l *Link) handle(frames [][]byte) {
 	var out []byte
 	for i, data := range frames {
 		answer := l.push.Receive(context.Background(), data)
 		out = append(push.AppendHeader(out, push.OpText, len(answer)), answer...)
-		if len(out) < maxLinkFrame && i < len(frames)-1 {
+		last := i == len(frames)-1 || l.isLeaving()
+		if len(out) < maxLinkFrame && !last {
 			continue
 		}
 		switch err := l.conn.Send(&push.Frame{Data: out}); {
@@ -121,6 +148,9 @@ func (l *Link) handle(frames [][]byte) {
 			return
 		}
 		out = nil // the frame has it
+		if last {
+			return
+		}
 	}
 }
 

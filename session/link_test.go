@@ -10,7 +10,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"ws-gateway/apps"
 	"ws-gateway/push"
+	"ws-gateway/push/log"
 	"ws-gateway/session"
 	"ws-gateway/session/sessiontest"
 )
@@ -131,6 +133,114 @@ func TestLinkEnds(t *testing.T) {
 	if ctx.Err() != nil {
 		t.Error("Drain did not see that the link is gone")
 	}
+}
+
+// A gate is a log that accepts a message when the test lets it.
+type gate struct {
+	push.Log
+	pass chan struct{}
+}
+
+func (g *gate) Append(ctx context.Context, app *apps.App, m *push.Message) error {
+	<-g.pass
+	return g.Log.Append(ctx, app, m)
+}
+
+// N02: a stop answers what was accepted, and nothing is accepted that is not answered.
+func TestLinkLeavesWithItsAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		memory := log.NewMemory(log.Options{})
+		defer memory.Close()
+		g := &gate{memory, make(chan struct{})}
+		hub := push.NewHub(push.Options{Log: g})
+		defer hub.Close()
+		w := &world{hub, session.NewGateway(session.Options{Hub: hub}), t}
+		p := w.link(push.KeysOptions{})
+		p.Receive(`{"id":1,"app":"a","text":"x"}`)
+		synctest.Wait()
+		p.Receive(`{"id":2,"app":"a","text":"x"}`) // waits, and is taken together with the next one
+		p.Receive(`{"id":3,"app":"a","text":"x"}`)
+		g.pass <- struct{}{}
+		synctest.Wait()
+		drained := make(chan struct{})
+		go func() {
+			w.gateway.Drain(t.Context(), 0)
+			close(drained)
+		}()
+		synctest.Wait()
+		p.Receive(`{"id":4,"app":"a","text":"x"}`) // came too late
+		close(g.pass)
+		code, _ := p.Wait()
+		var ids []string
+		for _, m := range p.Unread() {
+			id, rest, _ := strings.Cut(m.Text, ",")
+			if !strings.HasPrefix(rest, `"code":202,`) {
+				t.Errorf("answered %s", m.Text)
+			}
+			ids = append(ids, id)
+		}
+		if got := strings.Join(ids, " "); got != `{"id":1 {"id":2` || code != session.CloseServiceRestart {
+			t.Errorf("answered %s, closed with %d", got, code)
+		}
+		if top := memory.Top("a"); top.Offset != 2 {
+			t.Errorf("%d messages were accepted, want 2", top.Offset)
+		}
+		<-drained
+	})
+}
+
+// A faulty connection panics at the first answer, once the test has seen to it that more waits
+// than a link reads ahead.
+type faulty struct {
+	*sessiontest.Pipe
+	pass chan struct{}
+}
+
+func (c *faulty) Send(*push.Frame) error {
+	<-c.pass
+	panic("of the test")
+}
+
+func TestLinkPanicsWithAFullInbox(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "", nil)
+		keys, err := push.NewKeys(push.KeysOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		req := httptest.NewRequest(http.MethodGet, "http://localhost:5000/push", nil)
+		req.RemoteAddr = "127.0.0.1:40000"
+		l, err := push.NewLink(w.hub, keys, req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := &faulty{sessiontest.NewPipe(t), make(chan struct{})}
+		link := w.gateway.OpenLink(c, l)
+		c.Attach(link)
+		frame := `{"id":1,"app":"a","text":"` + strings.Repeat("x", 60<<10) + `"}`
+		c.Receive(frame)
+		synctest.Wait()
+		for range 4 {
+			c.Receive(frame)
+		}
+		full := make(chan struct{})
+		go func() {
+			c.Receive(frame)
+			close(full)
+		}()
+		synctest.Wait()
+		select {
+		case <-full:
+			t.Error("a full inbox does not hold up the reader")
+		default:
+		}
+		close(c.pass)
+		<-full
+		if code, _ := c.Wait(); code != session.CloseInternal {
+			t.Errorf("closed with %d", code)
+		}
+		w.gateway.Drain(t.Context(), 0) // the link is gone
+	})
 }
 
 // C03: a key that the operator withdraws is of no use to a link that is open.

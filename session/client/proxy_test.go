@@ -1,6 +1,7 @@
 package client_test
 
 import (
+	"bytes"
 	"encoding/binary"
 	"io"
 	"net"
@@ -128,6 +129,17 @@ func (p *proxy) accept() {
 
 // toClient copies what the gateway sends, the answer to the handshake and then frames.
 func (p *proxy) toClient(a, b net.Conn) {
+	var status [len("HTTP/1.1 101")]byte
+	if _, err := io.ReadFull(b, status[:]); err != nil {
+		return
+	}
+	if _, err := a.Write(status[:]); err != nil {
+		return
+	}
+	if !bytes.HasSuffix(status[:], []byte(" 101")) {
+		io.Copy(a, b)
+		return
+	}
 	for end := 0; end < 4; { // up to an empty line
 		var c [1]byte
 		if _, err := io.ReadFull(b, c[:]); err != nil {
