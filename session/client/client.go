@@ -8,7 +8,13 @@
 //		fmt.Println(m.Text)
 //	}
 //
-// The protocol is in PROTOCOL.md of package session, the close codes in its close.go.
+// A backend pushes with a [Pusher], over a link of its own kind:
+//
+//	p, err := client.DialPush(ctx, "ws://127.0.0.1:5000/push", client.PushOptions{Key: key})
+//	receipt, err := p.Push(ctx, client.Message{App: "match", Member: client.Everybody, Text: "goal"})
+//
+// The protocol is in PROTOCOL.md of package session, the close codes in its close.go; that of
+// the link is in API.md of package push.
 package client
 
 import (
@@ -34,6 +40,9 @@ var (
 	ErrClosed = errors.New("client: closed")
 	// ErrUnauthorized is returned when the gateway refuses the token. The client is over.
 	ErrUnauthorized = errors.New("client: the gateway refused the token")
+	// ErrUnknown is returned by [Pusher.Push] when nobody can tell whether the message was, or
+	// will be, delivered.
+	ErrUnknown = errors.New("client: it is not known whether the message was pushed")
 	// ErrConnectionLost is returned when the connection ended before the gateway answered:
 	// what was asked may have happened or not.
 	ErrConnectionLost = errors.New("client: the connection was lost before the answer")
@@ -41,8 +50,9 @@ var (
 
 // A ReplyError is an answer of the gateway that is not a success.
 type ReplyError struct {
-	Code    int // as in HTTP
-	Message string
+	Code       int // as in HTTP
+	Message    string
+	RetryAfter time.Duration // until it may be tried again; 0: the gateway does not say
 }
 
 // Error implements error.
@@ -122,57 +132,31 @@ type Event struct {
 // may be called concurrently. It is over after Close, when the gateway refuses the token,
 // and when it closes the connection with a code that says not to come back.
 type Client struct {
-	opts   Options
-	url    string
-	log    *slog.Logger
-	ctx    context.Context // ends with Close
-	cancel context.CancelFunc
-	done   chan struct{} // closed when the client is over
-
-	mu    sync.Mutex
-	conn  *connection              // nil while there is none; guarded by mu
-	ready chan struct{}            // closed while conn is there; guarded by mu
-	subs  map[string]*Subscription // by app; guarded by mu
-	err   error                    // why the client is over; guarded by mu
-
-	renewals sync.WaitGroup // of the token
-	number   uint64         // of the last connection; of Dial and then run
+	reconnector
+	subs     map[string]*Subscription // by app; guarded by mu
+	renewals sync.WaitGroup           // of the token
 }
+
+var _ owner = (*Client)(nil)
 
 // Dial connects to a gateway and logs in. url is that of the WebSocket: ws://host:port/ or
 // wss://. It makes one attempt, so that a wrong address or token is noticed: ctx is for that
 // attempt, and the client comes back by itself from then on until Close.
 func Dial(ctx context.Context, url string, opts Options) (*Client, error) {
-	c := &Client{opts: opts, url: url, log: opts.Logger, done: make(chan struct{}), ready: make(chan struct{}), subs: make(map[string]*Subscription)}
-	if c.log == nil {
-		c.log = slog.New(slog.DiscardHandler)
+	if opts.Member < 0 {
+		return nil, fmt.Errorf("client: member %d is not positive", opts.Member)
 	}
-	o := &c.opts
-	o.MinBackoff = cmp.Or(o.MinBackoff, 500*time.Millisecond)
-	o.MaxBackoff = max(o.MinBackoff, cmp.Or(o.MaxBackoff, 20*time.Second))
-	o.Timeout = cmp.Or(o.Timeout, 10*time.Second)
-	o.Silence = cmp.Or(o.Silence, 20*time.Second)
-	o.Buffer = cmp.Or(o.Buffer, 1024)
-	o.Dialer = cmp.Or(o.Dialer, websocket.DefaultDialer)
-	if o.Member < 0 {
-		return nil, fmt.Errorf("client: member %d is not positive", o.Member)
-	}
-	c.ctx, c.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	c.tell(Event{State: Connecting})
-	conn, err := c.connect(ctx)
-	if err != nil {
-		c.cancel()
-		c.tell(Event{State: Disconnected, Err: err, Final: true})
+	opts.Buffer = cmp.Or(opts.Buffer, 1024)
+	c := &Client{subs: make(map[string]*Subscription)}
+	if err := c.start(ctx, c, url, opts); err != nil {
 		return nil, err
 	}
-	go c.run(conn)
 	return c, nil
 }
 
 // Close ends the client and its subscriptions, and returns when both have ended.
 func (c *Client) Close() error {
-	c.cancel()
-	<-c.done
+	c.close()
 	return nil
 }
 
@@ -180,105 +164,73 @@ func (c *Client) Close() error {
 func (c *Client) Done() <-chan struct{} { return c.done }
 
 // Err returns why the client is over: ErrClosed after Close; nil while it is not.
-func (c *Client) Err() error {
+func (c *Client) Err() error { return c.cause() }
+
+// connect implements owner: it opens a connection and logs in.
+func (c *Client) connect(ctx context.Context) (*connection, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.opts.Timeout)
+	defer cancel()
+	auth, err := c.auth(ctx)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := c.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { conn.ws.NetConn().SetDeadline(time.Now()) })
+	err = conn.login(auth)
+	if !stop() && err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		conn.ws.Close()
+		return nil, err
+	}
+	return conn, nil
+}
+
+// auth returns the auth message.
+func (c *Client) auth(ctx context.Context) (command, error) {
+	if c.opts.Member == 0 {
+		return command{Member: -1, Token: new(string)}, nil
+	}
+	token := ""
+	if c.opts.Token != nil {
+		var err error
+		if token, err = c.opts.Token(ctx); err != nil {
+			return command{}, fmt.Errorf("client: token: %w", err)
+		}
+	}
+	return command{Member: c.opts.Member, Token: &token}, nil
+}
+
+// connected implements owner.
+func (c *Client) connected(conn *connection) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.err
-}
-
-// run keeps the client connected until it is over.
-func (c *Client) run(conn *connection) {
-	defer close(c.done)
-	var b backoff
-	for {
-		up := time.Now()
-		err := c.serve(conn)
-		if c.final(err) {
-			break
-		}
-		c.tell(Event{State: Disconnected, Err: err})
-		if time.Since(up) >= c.opts.MaxBackoff {
-			b = backoff{}
-		}
-		b.after(err)
-		if conn, err = c.comeBack(&b, err); err != nil {
-			break
-		}
+	subs := slices.Collect(maps.Values(c.subs))
+	c.mu.Unlock()
+	for _, s := range subs {
+		s.resume(conn)
 	}
 }
 
-// comeBack connects again, after a connection that ended with cause, as often as it takes.
-// An error is final.
-func (c *Client) comeBack(b *backoff, cause error) (*connection, error) {
-	for {
-		wait := b.next(c.opts.MinBackoff, c.opts.MaxBackoff, cause)
-		c.tell(Event{State: Connecting, Err: cause, Wait: wait})
-		sleep(c.ctx, wait)
-		conn, err := c.connect(c.ctx)
-		if err == nil {
-			return conn, nil
-		}
-		if c.final(err) {
-			return nil, err
-		}
-		cause = err
-	}
+// lost implements owner.
+func (c *Client) lost(conn *connection) error {
+	conn.lost()
+	return conn.err
 }
 
-// final reports whether the client is over after a connection ended, or could not be made,
-// with err, and ends it then.
-func (c *Client) final(err error) bool {
-	var closed *CloseError
-	var refused *HandshakeError
-	switch {
-	case c.ctx.Err() != nil:
-		c.end(ErrClosed)
-	case errors.Is(err, ErrUnauthorized),
-		errors.As(err, &closed) && !temporary(closed.Code),
-		errors.As(err, &refused) && (refused.Status == http.StatusUnauthorized || refused.Status == http.StatusForbidden):
-		c.end(err)
-	default:
-		return false
-	}
-	return true
-}
-
-// end makes err the client's last word.
-func (c *Client) end(err error) {
+// over implements owner.
+func (c *Client) over(err error) {
 	c.mu.Lock()
-	c.err = err
 	subs := c.subs
 	c.subs = nil
 	c.mu.Unlock()
 	for _, s := range subs {
 		s.end(err)
 	}
-	c.cancel()
 	c.renewals.Wait()
-	c.tell(Event{State: Disconnected, Err: err, Final: true})
-}
-
-// serve makes conn the client's connection until it ends, and returns why it did.
-func (c *Client) serve(conn *connection) error {
-	c.mu.Lock()
-	c.conn = conn
-	close(c.ready)
-	subs := slices.Collect(maps.Values(c.subs))
-	c.mu.Unlock()
-	c.tell(Event{State: Connected})
-	for _, s := range subs {
-		s.resume(conn)
-	}
-
-	stop := context.AfterFunc(c.ctx, conn.leave)
-	conn.read(c)
-	stop()
-
-	c.mu.Lock()
-	c.conn, c.ready = nil, make(chan struct{})
-	c.mu.Unlock()
-	conn.lost()
-	return conn.err
 }
 
 // Push pushes text to everybody subscribed to app, where the app's rules let the client's
@@ -314,47 +266,9 @@ func (c *Client) Presence(ctx context.Context, app string) (Presence, error) {
 
 // ask sends cmd, once there is a connection, and waits for the answer.
 func (c *Client) ask(ctx context.Context, cmd command) (reply, error) {
-	conn, err := c.connection(ctx)
+	conn, err := c.current(ctx)
 	if err != nil {
 		return reply{}, err
 	}
 	return conn.ask(ctx, cmd)
-}
-
-// connection returns the current connection, waiting for one if need be.
-func (c *Client) connection(ctx context.Context) (*connection, error) {
-	for {
-		c.mu.Lock()
-		conn, ready, err := c.conn, c.ready, c.err
-		c.mu.Unlock()
-		if err != nil {
-			return nil, err
-		}
-		if conn != nil {
-			return conn, nil
-		}
-		select {
-		case <-ready:
-		case <-c.done:
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
-}
-
-func (c *Client) tell(e Event) {
-	c.log.Debug("connection", "state", e.State.String(), "err", e.Err, "wait", e.Wait)
-	if c.opts.Events != nil {
-		c.opts.Events(e)
-	}
-}
-
-// sleep waits for d or the end of ctx.
-func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
 }

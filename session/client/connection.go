@@ -1,11 +1,11 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"net/http"
 	"os"
 	"strconv"
@@ -32,8 +32,8 @@ type connection struct {
 	}
 
 	mu      sync.Mutex
-	pending map[uint64]func(reply, error) // commands by id; nil once the connection is lost; guarded by mu
-	last    uint64                        // id; guarded by mu
+	pending map[uint64]call // commands by id; nil once the connection is lost; guarded by mu
+	last    uint64          // id; guarded by mu
 
 	life   *time.Timer // runs probe after silence
 	probed atomic.Bool // a sign of life was asked for
@@ -41,22 +41,33 @@ type connection struct {
 	err error // why it ended; set by read
 }
 
+// A call is a command that waits for its reply.
+type call struct {
+	size     int // bytes of the command
+	answered func(reply, error)
+}
+
 // A reply is what the gateway itself says.
 type reply struct {
-	Code      int             `json:"code"`
-	Message   string          `json:"message"`
-	ID        uint64          `json:"id"`
+	Code    int    `json:"code"`
+	Message string `json:"message"`
+	ID      uint64 `json:"id"`
+
 	Position  *Position       `json:"position"`
 	Recovered *bool           `json:"recovered"`
 	Members   []PresentMember `json:"members"`
 	Anonymous int             `json:"anonymous"`
+
+	Receipt        // of a push over a link
+	Outcome string `json:"outcome"`
+	Seconds uint32 `json:"retry_after"`
 }
 
 func (r *reply) err() error {
-	if r.Code == http.StatusOK {
+	if r.Code == http.StatusOK || r.Code == http.StatusAccepted {
 		return nil
 	}
-	return &ReplyError{r.Code, r.Message}
+	return &ReplyError{r.Code, r.Message, time.Duration(r.Seconds) * time.Second}
 }
 
 // An envelope is everything that the gateway sends.
@@ -71,15 +82,9 @@ type envelope struct {
 
 const gatewayApp = "gateway"
 
-// connect opens a connection and logs in.
-func (c *Client) connect(ctx context.Context) (*connection, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.opts.Timeout)
-	defer cancel()
-	auth, err := c.auth(ctx)
-	if err != nil {
-		return nil, err
-	}
-	ws, resp, err := c.opts.Dialer.DialContext(ctx, c.url, c.opts.Header)
+// dial opens a connection.
+func (r *reconnector) dial(ctx context.Context) (*connection, error) {
+	ws, resp, err := r.opts.Dialer.DialContext(ctx, r.url, r.opts.Header)
 	if err != nil {
 		if resp != nil && errors.Is(err, websocket.ErrBadHandshake) {
 			seconds, _ := strconv.ParseUint(resp.Header.Get("Retry-After"), 10, 16)
@@ -87,25 +92,9 @@ func (c *Client) connect(ctx context.Context) (*connection, error) {
 		}
 		return nil, fmt.Errorf("client: connect: %w", err)
 	}
-	c.number++
-	conn := &connection{number: c.number, ws: ws, silence: c.opts.Silence, timeout: c.opts.Timeout, pending: make(map[uint64]func(reply, error))}
-	stop := context.AfterFunc(ctx, func() { ws.NetConn().SetDeadline(time.Now()) })
-	err = conn.login(auth)
-	if !stop() && err == nil {
-		err = ctx.Err()
-	}
-	if err != nil {
-		ws.Close()
-		return nil, err
-	}
-	ws.SetPingHandler(func(data string) error {
-		conn.alive()
-		return ignoreTimeout(ws.WriteControl(websocket.PongMessage, []byte(data), time.Now().Add(time.Second)))
-	})
-	ws.SetPongHandler(func(string) error { conn.alive(); return nil })
-	conn.life = time.AfterFunc(math.MaxInt64, conn.probe)
-	conn.alive()
-	return conn, nil
+	r.number++
+	n := &connection{number: r.number, ws: ws, silence: r.opts.Silence, timeout: r.opts.Timeout, pending: make(map[uint64]call)}
+	return n, nil
 }
 
 // ignoreTimeout drops the errors of a pong that could not be sent in time, as gorilla does.
@@ -114,21 +103,6 @@ func ignoreTimeout(err error) error {
 		return nil
 	}
 	return err
-}
-
-// auth returns the auth message.
-func (c *Client) auth(ctx context.Context) (command, error) {
-	if c.opts.Member == 0 {
-		return command{Member: -1, Token: new(string)}, nil
-	}
-	token := ""
-	if c.opts.Token != nil {
-		var err error
-		if token, err = c.opts.Token(ctx); err != nil {
-			return command{}, fmt.Errorf("client: token: %w", err)
-		}
-	}
-	return command{Member: c.opts.Member, Token: &token}, nil
 }
 
 // login sends the first message and reads its answer.
@@ -164,7 +138,11 @@ type command struct {
 	Token    *string          `json:"token,omitempty"`
 	Position *json.RawMessage `json:"position,omitempty"`
 	Events   bool             `json:"events,omitempty"`
+	Key      string           `json:"key,omitempty"`
 }
+
+// errNotSent is ErrConnectionLost for a command that surely did not reach the gateway.
+var errNotSent = fmt.Errorf("%w", ErrConnectionLost)
 
 // send sends cmd. answered is called with the reply, before anything that follows it is
 // read, or with ErrConnectionLost; in the latter case maybe before send returns.
@@ -172,24 +150,34 @@ func (n *connection) send(cmd command, answered func(reply, error)) (id uint64) 
 	n.mu.Lock()
 	if n.pending == nil {
 		n.mu.Unlock()
-		answered(reply{}, ErrConnectionLost)
+		answered(reply{}, errNotSent)
 		return 0
 	}
 	n.last++
 	cmd.ID = n.last
-	n.pending[cmd.ID] = answered
+	data := cmd.encode()
+	n.pending[cmd.ID] = call{len(data), answered}
 	n.mu.Unlock()
 
 	n.write.Lock()
 	defer n.write.Unlock()
 	if !n.write.dead {
 		n.ws.SetWriteDeadline(time.Now().Add(n.timeout))
-		if n.ws.WriteJSON(cmd) != nil {
+		if n.ws.WriteMessage(websocket.TextMessage, data) != nil {
 			n.write.dead = true
 			n.ws.NetConn().Close() // read ends, and tells all that wait
 		}
 	}
 	return cmd.ID
+}
+
+// encode returns c as it is sent. What is no UTF-8 in it is replaced.
+func (c *command) encode() []byte {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	e.Encode(c) // cannot fail
+	return b.Bytes()
 }
 
 // forget drops the command with the given id: nobody waits for its answer any more.
@@ -219,10 +207,16 @@ func (n *connection) ask(ctx context.Context, cmd command) (reply, error) {
 	}
 }
 
-// read handles what the gateway sends until the connection ends, and sets err.
-func (n *connection) read(c *Client) {
+// read gives what the gateway sends to o until the connection ends, and sets err.
+func (n *connection) read(o owner) {
 	defer n.ws.Close()
+	n.life = time.AfterFunc(n.silence, n.probe)
 	defer n.life.Stop()
+	n.ws.SetPingHandler(func(data string) error {
+		n.alive()
+		return ignoreTimeout(n.ws.WriteControl(websocket.PongMessage, []byte(data), time.Now().Add(time.Second)))
+	})
+	n.ws.SetPongHandler(func(string) error { n.alive(); return nil })
 	for {
 		_, data, err := n.ws.ReadMessage()
 		if err != nil {
@@ -230,22 +224,53 @@ func (n *connection) read(c *Client) {
 			return
 		}
 		n.alive()
-		var e envelope
-		if err := json.Unmarshal(data, &e); err != nil {
+		if err := o.receive(n, data); err != nil {
 			n.err = fmt.Errorf("client: the gateway sent %.100q: %w", data, err)
 			return
 		}
-		if e.App == gatewayApp {
-			c.reply(n, []byte(e.Text))
-			continue
-		}
-		c.mu.Lock()
-		sub := c.subs[e.App]
-		c.mu.Unlock()
-		if sub != nil {
-			sub.receive(n, e)
+	}
+}
+
+// answer gives r to who waits for it, if anybody does.
+func (n *connection) answer(r reply) {
+	n.mu.Lock()
+	c := n.pending[r.ID]
+	delete(n.pending, r.ID)
+	n.mu.Unlock()
+	if c.answered != nil {
+		c.answered(r, nil)
+	}
+}
+
+// largest returns the id of the longest command that waits for an answer, 0 if none does.
+func (n *connection) largest() (id uint64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for i, c := range n.pending {
+		if c.size > n.pending[id].size {
+			id = i
 		}
 	}
+	return id
+}
+
+// receive implements owner.
+func (c *Client) receive(n *connection, data []byte) error {
+	var e envelope
+	if err := json.Unmarshal(data, &e); err != nil {
+		return err
+	}
+	if e.App == gatewayApp {
+		c.reply(n, []byte(e.Text))
+		return nil
+	}
+	c.mu.Lock()
+	sub := c.subs[e.App]
+	c.mu.Unlock()
+	if sub != nil {
+		sub.receive(n, e)
+	}
+	return nil
 }
 
 // reply handles what the gateway itself says.
@@ -255,13 +280,7 @@ func (c *Client) reply(n *connection, text []byte) {
 		return // a reply of a later version: an id that is no number of ours
 	}
 	if r.ID != 0 {
-		n.mu.Lock()
-		answered := n.pending[r.ID]
-		delete(n.pending, r.ID)
-		n.mu.Unlock()
-		if answered != nil {
-			answered(r, nil)
-		}
+		n.answer(r)
 		return
 	}
 	verb, rest, _ := strings.Cut(r.Message, " ")
@@ -273,7 +292,7 @@ func (c *Client) reply(n *connection, text []byte) {
 	case r.Code == http.StatusUnauthorized && r.Message == "token expiring":
 		c.renewals.Go(func() { c.renew(n) })
 	case verb == "subscribe" && rest == "forbidden" && sub != nil: // a reload of the rules took it away
-		c.drop(sub, &ReplyError{r.Code, r.Message})
+		c.drop(sub, &ReplyError{Code: r.Code, Message: r.Message})
 	case (verb == "join" || verb == "leave") && sub != nil:
 		if member, err := strconv.ParseInt(rest, 10, 64); err == nil {
 			sub.present(member, verb == "join")
@@ -301,8 +320,8 @@ func (n *connection) lost() {
 	pending := n.pending
 	n.pending = nil
 	n.mu.Unlock()
-	for _, answered := range pending {
-		answered(reply{}, ErrConnectionLost)
+	for _, c := range pending {
+		c.answered(reply{}, ErrConnectionLost)
 	}
 }
 

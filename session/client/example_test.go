@@ -2,12 +2,15 @@ package client_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log"
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"ws-gateway/server/servertest"
 	"ws-gateway/session/client"
@@ -88,6 +91,47 @@ func ExampleSubscribeOptions() {
 	// Output:
 	// load the score anew
 	// two nil
+}
+
+// A backend pushes many messages at once over one WebSocket.
+func ExamplePusher() {
+	gateway, stop := startGateway()
+	defer stop()
+
+	ctx := context.Background()
+	p, err := client.DialPush(ctx, "ws://"+gateway+"/push", client.PushOptions{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer p.Close()
+
+	var pushing sync.WaitGroup
+	for _, member := range []int64{123456, 123457, 123458} {
+		pushing.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+			defer cancel()
+			_, err := p.Push(ctx, client.Message{App: "im", Member: member, Text: "you have mail"})
+			switch {
+			case errors.Is(err, client.ErrUnknown):
+				log.Printf("member %d may have been told, or not: %v", member, err)
+			case err != nil:
+				log.Printf("member %d was not told: %v", member, err)
+			}
+		})
+	}
+	pushing.Wait()
+
+	r, err := p.Push(ctx, client.Message{App: "match", Member: client.Everybody, Text: "full time"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("offset", r.Offset, "to", r.Subscribers, "subscribers")
+
+	_, err = p.Push(ctx, client.Message{App: "im", Member: client.Everybody, Text: "hello"})
+	fmt.Println(err)
+	// Output:
+	// offset 1 to 0 subscribers
+	// client: 400 app is private: member_id must be positive
 }
 
 // startGateway starts a gateway for an example, which has no testing.TB of its own.

@@ -27,7 +27,7 @@ func TestSubscribeComesLate(t *testing.T) {
 	}
 	defer c.Close()
 	<-connected
-	first, err := c.connection(t.Context())
+	first, err := c.current(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +44,7 @@ func TestSubscribeComesLate(t *testing.T) {
 	}
 
 	s.resume(first)
-	second, err := c.connection(t.Context())
+	second, err := c.current(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
