@@ -55,8 +55,8 @@ tools:
 	elif sudo -n true 2>/dev/null; then sudo="sudo -n"; \
 	else echo "the tests need$$missing: sudo apt-get install$$packages"; exit 1; fi; \
 	echo "installing$$packages"; \
-	$$sudo apt-get update -qq && \
-	$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$packages >/dev/null
+	$$sudo apt-get update -qq -o Acquire::Retries=5 && \
+	$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq -o Acquire::Retries=5 --no-install-recommends $$packages >/dev/null
 
 clean:
 	rm -f ws-gateway bench.txt

@@ -171,7 +171,7 @@ func install(t *testing.T, npm string) {
 	if is, _ := os.ReadFile(done); bytes.Equal(is, want) {
 		return
 	}
-	run(t, exec.Command(npm, "ci", "--no-audit", "--no-fund"))
+	run(t, exec.Command(npm, "ci", "--no-audit", "--no-fund", "--fetch-retries=5"))
 	if err := os.WriteFile(done, want, 0o644); err != nil {
 		t.Fatal(err)
 	}
