@@ -63,6 +63,9 @@ func TestDelivery(t *testing.T) {
 		defer f.Close()
 		o.Lines = f
 	}
+	// A run with too little in it proves nothing.
+	minute := duration.Seconds() / 60
+	o.Enough = enough(int(5000*minute), int(500*minute), int(100_000*minute), int(5*minute))
 	h, err := checker.Run(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
@@ -72,13 +75,19 @@ func TestDelivery(t *testing.T) {
 	if !v.OK() {
 		t.Error("a promise was broken")
 	}
-	// A run with too little in it proves nothing.
-	minute := duration.Seconds() / 60
-	if v.Accepted < int(5000*minute) || v.Resumed < int(500*minute) || v.Receipts < int(100_000*minute) || v.Faults < int(5*minute) {
+	if !o.Enough(h) {
 		t.Errorf("the run is vacuous")
 	}
 	if v.Unknown > (v.Accepted+v.Unknown)/20 {
 		t.Errorf("%d of %d pushes have an unknown outcome", v.Unknown, v.Accepted+v.Unknown)
+	}
+}
+
+// enough reports whether a history has so much in it.
+func enough(accepted, resumed, receipts, faults int) func(*checker.History) bool {
+	return func(h *checker.History) bool {
+		return h.Count(checker.Accepted) >= accepted && h.Count(checker.Resumed) >= resumed &&
+			h.Count(checker.Received) >= receipts && h.Count(checker.Fault) >= faults
 	}
 }
 
@@ -88,6 +97,7 @@ func TestWarmRestart(t *testing.T) {
 	s := rand.Uint64()
 	h, err := checker.Run(t.Context(), checker.Options{
 		Binary: binary, Dir: t.TempDir(), Seed: s, Duration: 6 * time.Second, Faults: []checker.FaultKind{checker.Restart},
+		Enough: enough(1, 1, 1, 1),
 	})
 	if err != nil {
 		t.Fatalf("seed %d: %v", s, err)
@@ -120,7 +130,11 @@ func TestPlantedBugs(t *testing.T) {
 			for range 3 {
 				wg.Go(func() {
 					s := rand.Uint64()
-					o := checker.Options{Binary: binary, Dir: t.TempDir(), Seed: s, Duration: 4 * time.Second, Faults: c.faults, Tamper: c.bug()}
+					o := checker.Options{Binary: binary, Dir: t.TempDir(), Seed: s, Duration: 4 * time.Second, Patience: 5 * time.Second, Faults: c.faults, Tamper: c.bug()}
+					o.Enough = enough(200, 50, 3000, 0) // every bug has shown by then
+					if len(c.faults) > 0 {
+						o.Enough = enough(200, 0, 3000, 1) // a forged epoch resumes nothing
+					}
 					h, err := checker.Run(t.Context(), o)
 					if err != nil {
 						t.Errorf("seed %d: %v", s, err)

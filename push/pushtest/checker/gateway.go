@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -65,8 +66,10 @@ func newGateway(binary, dir string, env []string) (*gateway, error) {
 	return g, nil
 }
 
+// freeAddress returns an address of loopback that is free and stays so while its gateway is
+// down: what else runs on the machine takes its ports of 127.0.0.1.
 func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", fmt.Sprintf("127.%d.%d.%d:0", 1+rand.IntN(254), rand.IntN(256), 1+rand.IntN(254)))
 	if err != nil {
 		return "", err
 	}

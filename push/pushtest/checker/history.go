@@ -50,11 +50,14 @@ type History struct {
 	lines io.Writer // gets every event as a line of JSON; may be nil
 
 	mu     sync.Mutex
-	events []Event // guarded by mu
+	events []Event      // guarded by mu
+	counts map[Kind]int // guarded by mu
 }
 
 // NewHistory returns an empty history.
-func NewHistory(lines io.Writer) *History { return &History{began: time.Now(), lines: lines} }
+func NewHistory(lines io.Writer) *History {
+	return &History{began: time.Now(), lines: lines, counts: map[Kind]int{}}
+}
 
 // Add notes e.
 func (h *History) Add(e Event) {
@@ -62,10 +65,18 @@ func (h *History) Add(e Event) {
 	defer h.mu.Unlock()
 	e.At = time.Since(h.began)
 	h.events = append(h.events, e)
+	h.counts[e.Kind]++
 	if h.lines != nil {
 		line, _ := json.Marshal(e) // plain fields
 		_, _ = h.lines.Write(append(line, '\n'))
 	}
+}
+
+// Count returns how many events of a kind there are so far.
+func (h *History) Count(k Kind) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.counts[k]
 }
 
 // Events returns all events so far.

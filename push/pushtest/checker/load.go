@@ -30,7 +30,7 @@ func newPusher(g *gateway, h *History, o Options, i int) *pusher {
 	return &pusher{
 		g: g, h: h, o: o, name: fmt.Sprint("pusher ", i),
 		rng:  rand.New(rand.NewPCG(o.Seed, uint64(1000+i))),
-		http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 8}, Timeout: 10 * time.Second},
+		http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 8}, Timeout: o.Patience},
 	}
 }
 
@@ -56,8 +56,8 @@ func (p *pusher) run(ctx context.Context) {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			if p.push(e, key) && key != "" {
-				p.push(e, key) // a retry that nobody needed
+			if p.push(e, key, false) && key != "" {
+				p.push(e, key, true) // nobody needed it
 			}
 		})
 		select {
@@ -67,13 +67,31 @@ func (p *pusher) run(ctx context.Context) {
 	}
 }
 
-// push pushes e once and notes the outcome. It reports whether it was accepted.
-func (p *pusher) push(e Event, key string) (accepted bool) {
+// lastOf is the text of the last message of an app.
+func lastOf(app string) string { return "the last of " + app }
+
+// finish pushes the last message of every app.
+func (p *pusher) finish() error {
+	defer p.http.CloseIdleConnections()
+	for n := range topics {
+		e := Event{Kind: Pushed, Who: p.name, App: topic(n), Member: -1, Op: lastOf(topic(n))}
+		p.h.Add(e)
+		if !p.push(e, "", false) {
+			return fmt.Errorf("%s was not accepted", e.Op)
+		}
+	}
+	return nil
+}
+
+// push pushes e once and notes the outcome. It reports whether it was accepted. What becomes of
+// a retry says nothing about e, unless it is accepted.
+func (p *pusher) push(e Event, key string, retry bool) (accepted bool) {
 	body, _ := json.Marshal(map[string]any{"app": e.App, "member_id": e.Member, "text": e.Op})
 	r, _ := http.NewRequest(http.MethodPost, "http://"+p.g.addr+"/push", bytes.NewReader(body))
 	r.Header.Set("Content-Type", "application/json")
 	if key != "" {
 		r.Header.Set("Idempotency-Key", key)
+		r.GetBody = nil // or net/http would send it again by itself, and hide what became of the first
 	}
 	if p.o.Tamper != nil {
 		p.o.Tamper.Send(r)
@@ -86,9 +104,7 @@ func (p *pusher) push(e Event, key string) (accepted bool) {
 	}
 	var refused *net.OpError
 	switch {
-	// A request with a key is sent again by net/http itself when its connection breaks: then
-	// this may be the end of a second attempt.
-	case errors.As(err, &refused) && refused.Op == "dial" && key == "":
+	case errors.As(err, &refused) && refused.Op == "dial" && !retry:
 		e.Kind = Refused
 	case err != nil:
 		e.Kind, e.Note = Unknown, err.Error()
@@ -105,7 +121,7 @@ func (p *pusher) push(e Event, key string) (accepted bool) {
 			break
 		}
 		e.Kind, e.Epoch, e.Offset = Accepted, receipt.Epoch, receipt.Offset
-	case bytes.Contains(answer, []byte(`"outcome":"unknown"`)):
+	case retry || bytes.Contains(answer, []byte(`"outcome":"unknown"`)):
 		e.Kind = Unknown
 	default:
 		e.Kind, e.Note = Refused, string(answer)
@@ -124,10 +140,15 @@ type client struct {
 	rng    *rand.Rand
 	apps   []string
 
-	last    chan struct{} // asks for one more link that stays
-	settled chan error
+	back    chan struct{} // closed when it is to come back once more
+	joined  chan struct{} // closed when it has, and is subscribed to all apps
+	settled chan struct{} // closed when it has all that there is
+	err     error         // why it could not; of whoever has seen settled closed
 
 	at map[string]*position // by app; nil: never subscribed
+	// The apps without a reply yet, and those whose last message has not come; nil before it
+	// is to come back.
+	unanswered, unfinished map[string]bool
 }
 
 type position struct {
@@ -139,7 +160,7 @@ func newClient(g *gateway, h *History, o Options, i int) *client {
 	c := &client{
 		g: g, h: h, o: o, name: fmt.Sprint("client ", i), member: 1 + int64(i%members),
 		rng: rand.New(rand.NewPCG(o.Seed, uint64(2000+i))), at: map[string]*position{},
-		last: make(chan struct{}), settled: make(chan error, 1),
+		back: make(chan struct{}), joined: make(chan struct{}), settled: make(chan struct{}),
 	}
 	for n := range topics {
 		if n != i%topics { // all but one
@@ -149,8 +170,9 @@ func newClient(g *gateway, h *History, o Options, i int) *client {
 	return c
 }
 
-// run comes and goes until load ends, then stays until watch does.
+// run comes and goes until load ends, then comes back when it is to, unless watch ends before.
 func (c *client) run(load, watch context.Context) {
+	defer close(c.settled)
 	for load.Err() == nil {
 		stay, cancel := context.WithTimeout(load, 200*time.Millisecond+time.Duration(c.rng.Int64N(int64(3*time.Second))))
 		_ = c.visit(stay, c.rng.IntN(8) == 0)
@@ -164,37 +186,35 @@ func (c *client) run(load, watch context.Context) {
 		}
 	}
 	select {
-	case <-c.last:
+	case <-c.back:
 	case <-watch.Done():
 		return
 	}
-	stay, cancel := context.WithTimeout(watch, 3*time.Second)
+	c.unanswered, c.unfinished = map[string]bool{}, map[string]bool{}
+	for _, app := range c.apps {
+		c.unanswered[app], c.unfinished[app] = true, true
+	}
+	stay, cancel := context.WithTimeout(watch, c.o.Patience)
 	defer cancel()
-	err := c.visit(stay, false)
-	if stay.Err() == nil {
-		c.settled <- fmt.Errorf("%s was not let stay at the end: %w", c.name, err)
-		return
-	}
-	c.settled <- nil
+	if err := c.visit(stay, false); err != nil && stay.Err() == nil {
+		c.err = fmt.Errorf("%s was not let stay at the end: %w", c.name, err)
+	} // else Judge says what did not come
 }
 
-// settle has the client come back once more, to collect what it missed.
-func (c *client) settle(ctx context.Context) error {
+// wait waits until stage is closed, or the client is through with all.
+func (c *client) wait(ctx context.Context, stage <-chan struct{}) error {
 	select {
-	case c.last <- struct{}{}:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	select {
-	case err := <-c.settled:
-		return err
+	case <-stage:
+		return nil
+	case <-c.settled:
+		return c.err
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-// visit connects, subscribes where it was, and receives until ctx ends. A lazy visitor does
-// not read for a while.
+// visit connects, subscribes where it was, and receives until ctx ends, or until everything
+// has come if it is the last time. A lazy visitor does not read for a while.
 func (c *client) visit(ctx context.Context, lazy bool) error {
 	ws, _, err := websocket.Dial(ctx, "ws://"+c.g.addr+"/", nil)
 	if err != nil {
@@ -234,6 +254,9 @@ func (c *client) visit(ctx context.Context, lazy bool) error {
 				return err
 			}
 		}
+		if c.unfinished != nil && len(c.unfinished) == 0 {
+			return nil
+		}
 	}
 }
 
@@ -254,6 +277,9 @@ func (c *client) receive(frame []byte) error {
 		}
 		c.h.Add(Event{Kind: Received, Who: c.name, Member: c.member, App: m.App, Op: m.Text, Epoch: at.Epoch, Offset: m.Offset, Prev: m.Prev})
 		c.at[m.App] = &position{at.Epoch, m.Offset}
+		if m.Text == lastOf(m.App) {
+			delete(c.unfinished, m.App)
+		}
 		return nil
 	}
 	var reply struct {
@@ -282,12 +308,16 @@ func (c *client) receive(frame []byte) error {
 		c.at[app] = reply.Position
 	}
 	c.h.Add(e)
+	if delete(c.unanswered, app); c.unanswered != nil && len(c.unanswered) == 0 {
+		c.unanswered = nil
+		close(c.joined)
+	}
 	return nil
 }
 
 // readWindows has somebody who was never there read all that the logs hold.
 func readWindows(ctx context.Context, g *gateway, h *History, o Options) error {
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, o.Patience)
 	defer cancel()
 	for n := range topics {
 		after := uint64(0)

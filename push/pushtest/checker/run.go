@@ -1,6 +1,7 @@
 package checker
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -19,8 +20,12 @@ type Options struct {
 	Dir      string        // an empty folder for its files
 	Env      []string      // more settings for it, as NAME=value
 	Seed     uint64        // of all that is random
-	Duration time.Duration // of load and faults
+	Duration time.Duration // of load and faults, at least
 	Faults   []FaultKind   // what is done to the gateway, at random; none: it is left in peace
+	// Enough is asked from Duration on, and the load goes on until it says so, up to five times
+	// as long: a slow machine takes longer for as much. nil: Duration is enough.
+	Enough   func(*History) bool
+	Patience time.Duration // for a client to receive the last messages; 0: a minute
 	Pushers  int           // 0: 6
 	Clients  int           // 0: 30
 	Lines    io.Writer     // gets every event as a line of JSON; nil: nobody does
@@ -55,6 +60,7 @@ func Run(ctx context.Context, o Options) (*History, error) {
 	if o.Clients == 0 {
 		o.Clients = 30
 	}
+	o.Patience = cmp.Or(o.Patience, time.Minute)
 	g, err := newGateway(o.Binary, o.Dir, o.Env)
 	if err != nil {
 		return nil, err
@@ -79,14 +85,15 @@ func Run(ctx context.Context, o Options) (*History, error) {
 	}
 
 	rng := rand.New(rand.NewPCG(o.Seed, 0))
-	end := time.After(o.Duration)
+	began := time.Now()
+	over := func() bool {
+		ran := time.Since(began)
+		return ran >= o.Duration && (o.Enough == nil || o.Enough(h) || ran >= 5*o.Duration)
+	}
 	var failed error
-loop:
-	for failed == nil {
+	for failed == nil && !over() {
 		rest := 500*time.Millisecond + time.Duration(rng.Int64N(int64(2*time.Second)))
 		select {
-		case <-end:
-			break loop
 		case <-ctx.Done():
 			failed = ctx.Err()
 		case <-time.After(rest):
@@ -98,7 +105,7 @@ loop:
 	stopLoad()
 	pushers.Wait()
 	if failed == nil {
-		failed = settle(ctx, all)
+		failed = settle(ctx, all, newPusher(g, h, o, o.Pushers))
 	}
 	stopWatch()
 	clients.Wait()
@@ -139,13 +146,19 @@ func hurt(ctx context.Context, g *gateway, h *History, kind FaultKind, rng *rand
 	return g.start(ctx)
 }
 
-// settle has every client come back once more, all at the same time.
-func settle(ctx context.Context, all []*client) error {
-	errs := make([]error, len(all))
-	var wg sync.WaitGroup
-	for i, c := range all {
-		wg.Go(func() { errs[i] = c.settle(ctx) })
+// settle has every client come back once more, all at the same time, and stay until each app's
+// last message has come, behind all that was missed.
+func settle(ctx context.Context, all []*client, last *pusher) error {
+	var errs []error
+	for _, c := range all {
+		close(c.back)
 	}
-	wg.Wait()
+	for _, c := range all {
+		errs = append(errs, c.wait(ctx, c.joined))
+	}
+	errs = append(errs, last.finish())
+	for _, c := range all {
+		errs = append(errs, c.wait(ctx, c.settled))
+	}
 	return errors.Join(errs...)
 }
