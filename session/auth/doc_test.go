@@ -1,6 +1,7 @@
 package auth_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net"
@@ -50,15 +51,15 @@ func need(t *testing.T, program string) {
 func TestCallbackExamples(t *testing.T) {
 	for _, c := range []struct {
 		heading, language, file string
-		command                 func(t *testing.T, file, port string) []string
+		command                 func(t *testing.T, file string) []string
 	}{
-		{"\nPHP (`php -S", "php", "auth.php", func(t *testing.T, file, port string) []string {
-			return []string{"php", "-S", "127.0.0.1:" + port, file}
+		{"\nPHP (`php -S", "php", "auth.php", func(t *testing.T, file string) []string {
+			return []string{"php", "-S", "127.0.0.1:PORT", file}
 		}},
-		{"\nNode (`node", "js", "auth.mjs", func(t *testing.T, file, port string) []string {
+		{"\nNode (`node", "js", "auth.mjs", func(t *testing.T, file string) []string {
 			return []string{"node", file}
 		}},
-		{"\nGo (`go run", "go", "auth.go", func(t *testing.T, file, port string) []string {
+		{"\nGo (`go run", "go", "auth.go", func(t *testing.T, file string) []string {
 			program := strings.TrimSuffix(file, ".go")
 			if out, err := exec.Command("go", "build", "-o", program, file).CombinedOutput(); err != nil {
 				t.Fatalf("%v\n%s", err, out)
@@ -67,17 +68,28 @@ func TestCallbackExamples(t *testing.T) {
 		}},
 	} {
 		t.Run(c.language, func(t *testing.T) {
-			file, port := example(t, c.heading, c.language, c.file), freePort(t)
-			args := c.command(t, file, port)
+			args := c.command(t, example(t, c.heading, c.language, c.file))
 			need(t, args[0])
+			port := freePort(t)
+			for i, arg := range args {
+				args[i] = strings.Replace(arg, "127.0.0.1:PORT", "127.0.0.1:"+port, 1)
+			}
 			cmd := exec.Command(args[0], args[1:]...)
 			cmd.Env = append(os.Environ(), "PORT="+port)
+			var out bytes.Buffer
+			cmd.Stdout, cmd.Stderr = &out, &out
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
 			}
-			t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+			t.Cleanup(func() {
+				cmd.Process.Kill()
+				cmd.Wait()
+				if t.Failed() {
+					t.Logf("the example says:\n%s", &out)
+				}
+			})
 			addr := "127.0.0.1:" + port
-			b := newCallback(t, auth.CallbackOptions{URL: "http://" + addr + "/", Timeout: 10 * time.Second, Dial: patientDial})
+			b := newCallback(t, auth.CallbackOptions{URL: "http://" + addr + "/", Timeout: time.Minute, Dial: patientDial})
 			id, err := authenticate(t, b, 123456, "654321")
 			if err != nil || fmt.Sprint(id.Roles) != "[gold]" {
 				t.Errorf("good token: %v %v", id, err)

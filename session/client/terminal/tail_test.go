@@ -28,7 +28,7 @@ type tail struct {
 // startTail starts watching g, and returns once the gateway shows what happens.
 func startTail(t *testing.T, g *servertest.Gateway, args ...string) *tail {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second) // for what does not come
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // for what does not come
 	lines, out := io.Pipe()
 	notes, complaints := io.Pipe()
 	done := make(chan error, 1)
