@@ -70,7 +70,7 @@ const listen = (options, url) => page.evaluate(([url, options]) => {
 /** Resolves when what, a function of the page, is true. */
 async function eventually(what) {
   try {
-    await page.waitForFunction(what, null, { polling: 20, timeout: 20_000 })
+    await page.waitForFunction(what, null, { polling: 20, timeout: 60_000 })
   } catch (err) {
     const seen = await page.evaluate(() => JSON.stringify({ texts: globalThis.texts, states: globalThis.states }))
     throw new Error(`not so: ${what}\n${seen}\n${errors}`, { cause: err })

@@ -65,8 +65,8 @@ async function breakThem(gateway, proxy, client, times, at) {
     }
   })()
   const until = async (what) => {
-    for (const end = Date.now() + 20_000; !what(await client.look());) {
-      if (Date.now() > end) throw new Error(`not so after 20 s: ${what}`)
+    for (const end = Date.now() + 60_000; !what(await client.look());) {
+      if (Date.now() > end) throw new Error(`not so after a minute: ${what}`)
       await sleep(2)
     }
   }
@@ -87,7 +87,7 @@ async function breakThem(gateway, proxy, client, times, at) {
   }
 
   let got
-  for (const end = Date.now() + 20_000; ; await sleep(20)) {
+  for (const end = Date.now() + 60_000; ; await sleep(20)) {
     got = await client.texts()
     if (got.at(-1) === sent.at(-1) || Date.now() > end) break
   }

@@ -151,7 +151,7 @@ test('a callback that cannot renew is an error event, not an unhandled rejection
 
 test('a token callback that hangs is given up, and asked again', async () => {
   let tokens = 0
-  const { client } = await connect(polite, { memberId: 42, timeout: 50, token: () => ++tokens === 1 ? new Promise(() => {}) : 'token' })
+  const { client } = await connect(polite, { memberId: 42, timeout: 2000, token: () => ++tokens === 1 ? new Promise(() => {}) : 'token' })
   client.on('error', () => {})
   await state(client, 'connected')
   assert.equal(tokens, 2)
@@ -175,7 +175,7 @@ test('a gateway without an answer is left', async () => {
   for (const [mute, code] of [['{"member_id"', 1006], ['{"op":"ping"', 4012], ['{"app":"match"', 4012]]) {
     const { client } = await connect((link, command) => {
       if (!JSON.stringify(command).startsWith(mute)) polite(link, command)
-    }, { timeout: 40, silence: 30 })
+    }, { timeout: 1000, silence: 300 })
     client.subscribe('match')
     assert.ok([code, 4012].includes((await state(client, 'disconnected')).code), mute)
     client.close()
