@@ -34,6 +34,7 @@ type plan struct {
 var plans = []plan{
 	{name: "idle", args: []string{"idle"}, env: []string{"WSGW_PPROF=true"}, once: true, members: 500},
 	{name: "idle door", args: []string{"idle", "--duration", "1s"}, env: []string{"WSGW_PPROF=true"}, once: true, door: true},
+	{name: "idle goroutine", args: []string{"idle"}, env: []string{"WSGW_PPROF=true", "WSGW_TRANSPORT=goroutine"}, once: true, members: 500},
 	{name: "fanout 100", args: fanoutArgs(100, 16, 1)},
 	{name: "fanout 1000", args: fanoutArgs(1000, 16, 1)},
 	{name: "fanout 5000", args: fanoutArgs(5000, 16, 1)},
@@ -89,6 +90,7 @@ var goals = []goal{
 	{what: "above one of the native protocol", plan: "idle door", figure: "rss_per_connection", above: [2]string{"idle", "rss_per_connection"}, unit: "KB", bar: 1},
 	{what: "RSS per idle connection to a door after a forced GC", plan: "idle door", figure: "rss_per_connection_after_gc", unit: "KB"},
 	{what: "above one of the native protocol", plan: "idle door", figure: "rss_per_connection_after_gc", above: [2]string{"idle", "rss_per_connection_after_gc"}, unit: "KB", bar: 1},
+	{what: "RSS per idle connection of the goroutine transport", plan: "idle goroutine", figure: "rss_per_connection", unit: "KB", bar: 7.5, aim: 5.5},
 	{what: "fan-out to 100, CPU per delivery", plan: "fanout 100", figure: "cpu_per_delivery", unit: "us", bar: 0.60, aim: 0.40},
 	{what: "fan-out to 1 000, CPU per delivery", plan: "fanout 1000", figure: "cpu_per_delivery", unit: "us", bar: 0.65, aim: 0.45},
 	{what: "fan-out to 5 000, CPU per delivery", plan: "fanout 5000", figure: "cpu_per_delivery", unit: "us", bar: 1.0, aim: 0.70},

@@ -1,3 +1,5 @@
+//go:build unix
+
 // Package checker proves the promises about delivery: it pushes to a real gateway, has
 // clients come and go and resume, hurts the gateway meanwhile, and judges what everybody saw.
 //
