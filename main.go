@@ -317,7 +317,7 @@ func connectionLimit(c *config.Config) int {
 // greet says what listens where, what is open to whom, and how to try it.
 func greet(l *slog.Logger, c *config.Config, version string, s *server.Server, pushKey string) {
 	ws, http, stats := s.LocalURL("ws"), s.LocalURL("http"), s.LocalStatURL()
-	l.Info("ws-gateway is up", "version", version, "node", c.Node, "clients", ws+"/", "push", http+"/push", "stat", stats+"/stat")
+	l.Info("ws-gateway is up", "version", version, "node", c.Node, "durability", c.Durability, "clients", ws+"/", "push", http+"/push", "stat", stats+"/stat")
 	if c.Auth == "demo" {
 		l.Warn("demo: only member 123456 with token 654321 can log in, from this machine; WSGW_AUTH chooses real members")
 	}

@@ -75,6 +75,7 @@ type Config struct {
 
 	HistoryMemory Bytes  `env:"HISTORY_MEMORY" envDefault:"256MiB" allowed:"1MiB.." doc:"memory for the logs of all apps"`
 	StateDir      string `env:"STATE_DIR" doc:"directory that keeps the logs over an orderly restart, so that clients resume"`
+	Durability    string `env:"DURABILITY" envDefault:"memory" doc:"what the 202 to a push promises: memory only; disk and quorum need a cluster, which this build does not have"`
 
 	Doors          map[string]string `env:"DOORS" doc:"doors, as /path=script.lua"`
 	DoorsHTTPAllow []netip.Prefix    `env:"DOORS_HTTP_ALLOW" doc:"networks that scripts may reach by HTTP beside public addresses and loopback"`

@@ -40,6 +40,7 @@ func TestLoadDefaults(t *testing.T) {
 		{"HistoryMemory", c.HistoryMemory, config.Bytes(256 << 20)},
 		{"MaxConnections", c.MaxConnections, (*int)(nil)},
 		{"CommandRate", c.CommandRate, 50.0},
+		{"Durability", c.Durability, "memory"},
 		{"LogLevel", c.LogLevel, slog.LevelInfo},
 		{"Node", c.Node, host},
 	} {
@@ -93,6 +94,11 @@ func TestC01LoadRefuses(t *testing.T) {
 	}{
 		{"WSGW_PING_INTERVALL=5s", "WSGW_PING_INTERVALL: is not a setting; the nearest is WSGW_PING_INTERVAL"},
 		{"WSGW_MAX_CONNECTION=5", "WSGW_MAX_CONNECTION: is not a setting; the nearest is WSGW_MAX_CONNECTIONS"},
+		{"WSGW_NATS=nats://:canary@a:4222", "WSGW_NATS: is for a cluster, and this build runs one node"},
+		{"WSGW_CLUSTER=:6222;WSGW_CLUSTER_ROUTES=b:6222;WSGW_CLUSTER_SECRET=canary", "WSGW_CLUSTER: is for a cluster, and this build runs one node\n" +
+			"WSGW_CLUSTER_ROUTES: is for a cluster, and this build runs one node\n" +
+			"WSGW_CLUSTER_SECRET: is for a cluster, and this build runs one node"},
+		{"WSGW_DURABILITY=disk", `WSGW_DURABILITY: "disk" is not memory; disk and quorum need a cluster, and this build runs one node`},
 		{"WSGW_PING_INTERVAL=25", `WSGW_PING_INTERVAL: "25" is not a duration; write it like 500ms, 10s or 1m30s`},
 		{"WSGW_PING_INTERVAL=1ns", "WSGW_PING_INTERVAL: 1ns is out of range; allowed is 100ms to 1h"},
 		{"WSGW_MAX_TEXT=lots", `WSGW_MAX_TEXT: "lots" is not a size; write it like 4096, 64KiB or 1MiB`},

@@ -172,13 +172,23 @@ func unknown(vars map[string]string) []error {
 		known[s.Name] = true
 	}
 	for name, value := range vars {
-		if strings.HasPrefix(name, Prefix) && !known[name] && value != "" { // empty is not set
+		switch {
+		case !strings.HasPrefix(name, Prefix) || known[name] || value == "": // empty is not set
+		case slices.Contains(ofCluster, name):
+			errs = append(errs, &Error{name, "is for a cluster, and " + alone})
+		default:
 			errs = append(errs, &Error{name, "is not a setting; the nearest is " + nearest(name)})
 		}
 	}
 	slices.SortFunc(errs, func(a, b error) int { return cmp.Compare(a.Error(), b.Error()) })
 	return errs
 }
+
+// ofCluster are the settings of a cluster. Whoever sets one must not find out later that there
+// is none.
+var ofCluster = []string{Prefix + "NATS", Prefix + "CLUSTER", Prefix + "CLUSTER_ROUTES", Prefix + "CLUSTER_SECRET"}
+
+const alone = "this build runs one node"
 
 // nearest returns the setting whose name has the least edit distance from name.
 func nearest(name string) string {

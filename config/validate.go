@@ -18,6 +18,9 @@ import (
 func (c *Config) Validate() error {
 	p := new(problems)
 	p.allowed(c)
+	if c.Durability != "memory" {
+		p.add("DURABILITY", "%q is not memory; disk and quorum need a cluster, and %s", c.Durability, alone)
+	}
 
 	p.address("ADDR", c.Addr)
 	p.address("STAT_ADDR", c.StatAddr)
