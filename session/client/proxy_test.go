@@ -9,7 +9,8 @@ import (
 	"testing"
 )
 
-// A proxy stands between a client and a gateway, and cuts, stalls or spoils what passes.
+// A proxy stands between a client and a gateway, and cuts, stalls or spoils what passes: whole
+// frames too, which toxiproxy knows nothing of.
 type proxy struct {
 	listener net.Listener
 	wg       sync.WaitGroup

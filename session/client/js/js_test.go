@@ -96,7 +96,9 @@ func gunzip(t *testing.T, data []byte) []byte {
 }
 
 // TestPackage runs the package's own tests, in Node and in Chromium, against this gateway's
-// program: a build of the working tree.
+// program: a build of the working tree. They are in JavaScript, as what they test is, and so
+// drive Chromium with playwright-core; the tests of the stat server's page are in Go, for they
+// reach into its gateway, and do that with chromedp.
 func TestPackage(t *testing.T) {
 	chromium := need(t, "chromium", "chromium-browser")
 	npm := need(t, "npm")
