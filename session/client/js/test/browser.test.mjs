@@ -120,7 +120,7 @@ test('a page that is offline waits, and comes back as soon as it is online', asy
 test('a network that changed is found out about at once', async () => {
   await show('/', script())
   await listen({ minBackoff: 10, timeout: 500 })
-  await proxy.stall()
+  await proxy.stall('upstream', 'downstream')
   await page.evaluate(() => dispatchEvent(new Event('online')))
   await eventually(() => states[2]?.code === 4012) // silence would take 25 s
   await proxy.heal()

@@ -29,13 +29,13 @@ export async function startProxy(port, toxics = []) {
     async heal() {
       for (const toxic of added.splice(0)) await call('DELETE', `${path}/toxics/${toxic}`)
     },
-    /** Lets nothing pass in either direction, and ends nothing. */
-    async stall() {
-      for (const stream of ['upstream', 'downstream']) await proxy.add({ type: 'timeout', stream, attributes: { timeout: 0 } })
+    /** Lets nothing pass in these directions, and ends nothing. */
+    async stall(...streams) {
+      for (const stream of streams) await proxy.add({ type: 'timeout', stream, attributes: { timeout: 0 } })
     },
-    /** Ends every link. */
+    /** Ends every link, and no link that comes instead. */
     async cut() {
-      await proxy.stall()
+      await proxy.stall('upstream')
       await proxy.heal()
     },
     close: () => call('DELETE', path),
