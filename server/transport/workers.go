@@ -2,38 +2,53 @@ package transport
 
 import "sync"
 
-// workers runs functions that may wait, at most max at a time. A goroutine is started when
-// there is work and ends when there is none. More work waits in order; it is bounded by the
-// number of connections, each of which has one function at a time.
+// workers runs functions that may wait, at most max at a time, in the order in which they
+// come. More are kept; they are bounded by the number of connections, each of which has one
+// function at a time.
+//
+// Goroutines end when there is nothing to run, but a function that does not wait seldom has
+// one of its own: whoever takes a function starts a single further goroutine for those
+// behind it, and comes back for them before that one runs if its own did not take long.
 type workers struct {
 	max int
 	wg  sync.WaitGroup
 
-	mu      sync.Mutex
-	running int      // guarded by mu
-	waiting []func() // guarded by mu
+	mu       sync.Mutex
+	running  int      // guarded by mu
+	starting bool     // one of them has not taken a function yet; guarded by mu
+	waiting  []func() // guarded by mu
 }
 
 // run has f called on some goroutine, now or later.
 func (w *workers) run(f func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.running == w.max {
-		w.waiting = append(w.waiting, f)
+	w.waiting = append(w.waiting, f)
+	w.start()
+}
+
+// start starts a goroutine if functions wait and none is on its way to them; mu is held.
+func (w *workers) start() {
+	if w.starting || w.running == w.max || len(w.waiting) == 0 {
 		return
 	}
+	w.starting = true
 	w.running++
 	w.wg.Go(func() {
-		for f := f; f != nil; f = w.next() {
+		for f := w.next(true); f != nil; f = w.next(false) {
 			f()
 		}
 	})
 }
 
-// next returns the function to run next, or nil to end the goroutine.
-func (w *workers) next() func() {
+// next returns the function to run next, or nil to end the goroutine. first says that the
+// goroutine has not asked before.
+func (w *workers) next(first bool) func() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if first {
+		w.starting = false
+	}
 	if len(w.waiting) == 0 {
 		w.waiting = nil
 		w.running--
@@ -42,5 +57,6 @@ func (w *workers) next() func() {
 	f := w.waiting[0]
 	w.waiting[0] = nil
 	w.waiting = w.waiting[1:]
+	w.start()
 	return f
 }
