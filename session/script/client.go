@@ -67,18 +67,14 @@ func (c *client) Receive(s *session.Session, op push.Opcode, data []byte) (wait 
 	if !s.Allow() {
 		return nil
 	}
-	text := string(data)
+	kind, text := kindText, lua.LString(data)
+	if op == push.OpBinary {
+		kind = kindBinary
+	}
 	return func() {
 		c.call(func(s *state) (*lua.LFunction, []lua.LValue) {
-			kind := lua.LString("text")
-			if op == push.OpBinary {
-				kind = "binary"
-			}
-			msg := newTable(0, 3)
-			msg.RawSetString("type", kind)
-			msg.RawSetString("data", lua.LString(text))
-			msg.RawSetString("finish", lua.LTrue)
-			return s.onMessage, []lua.LValue{msg}
+			s.fill(kind, text)
+			return s.onMessage, []lua.LValue{s.msg}
 		})
 	}
 }

@@ -46,6 +46,9 @@ func TestIsolationL02(t *testing.T) {
 		"table kept by variable": {`cache = {x = msg.data}`, `cache.x`, "nil"},
 		"failed call":            {`cache.x = msg.data leak = 1 pcall(error)`, `cache.x or leak`, "nil"},
 		"context":                {`mix.websocket():set_context_value("x", msg.data)`, `mix.websocket():context_value("x")`, "nil"},
+		"message":                {`msg.x = msg.data`, `msg.x`, "nil"},
+		"message's key":          {`msg.type = nil`, `msg.type`, "text"},
+		"message's metatable":    {`setmetatable(msg, {__index = {x = "bad"}})`, `msg.x`, "nil"},
 		"context of another":     {`mix.websocket():set_context({x = {y = msg.data}})`, `next(mix.websocket():context())`, "nil"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -63,6 +66,48 @@ func TestIsolationL02(t *testing.T) {
 			b.Receive("read")
 			if got := b.Next(); got != c.want {
 				t.Errorf("another connection reads %q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+// A message is decoded into the table of the one before if it has the same keys; no script
+// can tell.
+func TestDecodedTables(t *testing.T) {
+	for name, c := range map[string]struct{ first, second, want string }{
+		"values":         {``, `mix.json_encode(m)`, `{"a":3,"b":4}`},
+		"added":          {`m.x = 1`, `mix.json_encode(m)`, `{"a":3,"b":4}`},
+		"removed":        {`m.a = nil`, `mix.json_encode(m)`, `{"a":3,"b":4}`},
+		"rawset":         {`rawset(m, "x", 1)`, `mix.json_encode(m)`, `{"a":3,"b":4}`},
+		"array":          {`table.insert(m, 1)`, `#m`, "0"},
+		"metatable":      {`setmetatable(m, {__index = {x = "bad"}})`, `tostring(m.x)`, "nil"},
+		"order":          {``, `(function() local s = "" for k, v in pairs(m) do s = s .. k .. v end return s end)()`, "a3b4"},
+		"kept":           {`kept = m; mix.websocket():set_context_value("m", m)`, `mix.json_encode({kept or 0, mix.websocket():context_value("m")})`, `[0,{"a":1,"b":2}]`},
+		"twice":          {``, `mix.json_encode({m, mix.json_decode('{"a":5,"b":6}')})`, `[{"a":3,"b":4},{"a":5,"b":6}]`},
+		"null":           {``, `mix.json_encode(mix.json_decode('{"a":null,"b":6}'))`, `{"b":6}`},
+		"nested":         {``, `mix.json_encode(mix.json_decode('{"a":{"a":1,"b":2},"b":[{"a":7}]}'))`, `{"a":{"a":1,"b":2},"b":[{"a":7}]}`},
+		"other keys":     {`mix.json_decode('{"b":1}')`, `mix.json_encode(m)`, `{"a":3,"b":4}`},
+		"many keys":      {``, `#mix.json_encode(mix.json_decode('{"1":1,"2":2,"3":3,"4":4,"5":5,"6":6,"7":7,"8":8,"9":9,"10":10}'))`, "63"},
+		"bad after good": {`mix.json_decode('{"a":1,"b":2}x')`, `mix.json_encode(m)`, `{"a":3,"b":4}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := start(t, `local constant = mix.json_decode('{"a":8,"b":9}')
+				function on_message(msg)
+					assert(constant.a == 8 and constant.b == 9)
+					local m = mix.json_decode(msg.data)
+					if m.a == 1 then `+c.first+` mix.websocket():send("first") return end
+					mix.websocket():send(tostring(`+c.second+`))
+				end`, script.Options{States: 1})
+			p := f.connect()
+			for range 2 {
+				p.Receive(`{"a":1,"b":2}`)
+				if got := p.Next(); got != "first" {
+					t.Fatalf("first call: %q", got)
+				}
+			}
+			p.Receive(`{"a":3,"b":4}`)
+			if got := p.Next(); got != c.want {
+				t.Errorf("second call: %s, want %s", got, c.want)
 			}
 		})
 	}

@@ -159,14 +159,15 @@ type search struct {
 	anchored bool
 }
 
-// search prepares to match pattern against src; anchor says whether ^ at the start of the
+// search prepares m to match pattern against src; anchor says whether ^ at the start of the
 // pattern means the start of the search.
-func (s *state) search(L *lua.LState, src, pattern string, anchor bool) search {
+func (s *state) search(L *lua.LState, m *matcher, src, pattern string, anchor bool) search {
 	anchored := anchor && strings.HasPrefix(pattern, "^")
 	if anchored {
 		pattern = pattern[1:]
 	}
-	return search{newMatcher(src, pattern, s.b.step), L, anchored}
+	m.begin(src, pattern, s.step)
+	return search{m, L, anchored}
 }
 
 // at matches at position i and returns the end of the match, or -1.
@@ -242,7 +243,7 @@ func (s *state) stringFind(L *lua.LState) int {
 		L.Push(lua.LNumber(start + i + len(pattern)))
 		return 2
 	}
-	m := s.search(L, src, pattern, true)
+	m := s.search(L, &s.matcher, src, pattern, true)
 	i, e := m.next(start)
 	if i < 0 {
 		L.Push(lua.LNil)
@@ -255,7 +256,7 @@ func (s *state) stringFind(L *lua.LState) int {
 
 func (s *state) stringMatch(L *lua.LState) int {
 	src, pattern := L.CheckString(1), L.CheckString(2)
-	m := s.search(L, src, pattern, true)
+	m := s.search(L, &s.matcher, src, pattern, true)
 	i, e := m.next(searchStart(L, 3, len(src)))
 	if i < 0 {
 		L.Push(lua.LNil)
@@ -268,7 +269,7 @@ func (s *state) stringGmatch(L *lua.LState) int {
 	src, pattern := L.CheckString(1), L.CheckString(2)
 	pos := 0
 	L.Push(L.NewFunction(func(L *lua.LState) int {
-		m := s.search(L, src, pattern, false)
+		m := s.search(L, &s.matcher, src, pattern, false)
 		i, e := m.next(pos)
 		if i < 0 {
 			pos = len(src) + 1
@@ -290,7 +291,7 @@ func (s *state) stringGsub(L *lua.LState) int {
 		L.ArgError(3, "string/function/table expected")
 	}
 	limit := L.OptInt(4, len(src)+1)
-	m := s.search(L, src, pattern, true)
+	m := s.search(L, new(matcher), src, pattern, true) // what it calls may search, too
 	var out []byte
 	count, pos := 0, 0
 	for count < limit {

@@ -82,7 +82,7 @@ func hash(sum func(string) string) lua.LGFunction {
 
 func (s *state) jsonEncode(L *lua.LState) int {
 	var room [512]byte
-	out, err := appendJSON(room[:0], L.CheckAny(1), 0, s.b.step)
+	out, err := appendJSON(room[:0], L.CheckAny(1), 0, s.step)
 	if err != nil {
 		return pushError(L, err)
 	}
@@ -94,7 +94,11 @@ func (s *state) jsonEncode(L *lua.LState) int {
 func (s *state) jsonDecode(L *lua.LState) int {
 	text := L.CheckString(1)
 	s.b.charge(L, len(text))
-	v, err := decodeJSON(text)
+	var l *last
+	if s.client != nil && !s.last.lent { // what is decoded while the script is loaded stays
+		l = &s.last
+	}
+	v, err := decodeInto(l, text)
 	if err != nil {
 		return pushError(L, err)
 	}

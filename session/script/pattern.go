@@ -42,10 +42,10 @@ type matcher struct {
 	err      error
 }
 
-func newMatcher(src, pat string, step func() bool) *matcher {
-	m := &matcher{src: src, pat: pat, step: step}
+// begin makes m match pat against src.
+func (m *matcher) begin(src, pat string, step func() bool) {
+	*m = matcher{src: src, pat: pat, step: step}
 	m.captures = m.room[:0]
-	return m
 }
 
 // match tries to match the whole pattern at position s of the subject. It returns the end of

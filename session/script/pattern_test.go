@@ -14,7 +14,8 @@ func unbounded() bool { return true }
 
 // find returns the first match of pattern in src with its captures, as text.
 func find(src, pattern string, step func() bool) (string, error) {
-	m := newMatcher(src, pattern, step)
+	m := new(matcher)
+	m.begin(src, pattern, step)
 	for i := 0; i <= len(src); i++ {
 		e, err := m.match(i)
 		if err != nil {

@@ -144,7 +144,7 @@ func (q *queues) tidy(name string, t *topic) {
 // queuePush appends any value that has a JSON form to a queue.
 func (s *state) queuePush(L *lua.LState) int {
 	name := L.CheckString(1)
-	data, err := appendJSON(nil, L.CheckAny(2), 0, s.b.step)
+	data, err := appendJSON(nil, L.CheckAny(2), 0, s.step)
 	if err != nil {
 		return pushError(L, err)
 	}

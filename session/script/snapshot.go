@@ -102,6 +102,9 @@ func (s *snapshot) restore() {
 	}
 	for _, t := range s.dirty {
 		img := s.tables[t]
+		if img == nil {
+			continue // it is no longer used
+		}
 		fresh := lua.LTable{Metatable: img.meta}
 		for i, k := range img.keys {
 			fresh.RawSet(k, img.vals[i])

@@ -33,8 +33,13 @@ type state struct {
 	library  map[string]lua.LValue // loaded as it was after loading
 	requires []string              // modules being loaded now
 
+	step    func() bool // b.step
+	matcher matcher     // of searches that call nothing
+	last    last
+
 	client *client // whom the call in progress is for; nil while loading
 	conn   *lua.LUserData
+	msg    *lua.LTable // what on_message gets: one table for all calls
 
 	onHandshake, onMessage, onClose *lua.LFunction
 }
@@ -53,6 +58,7 @@ func newState(d *Door, p *program) (*state, error) {
 		program: p,
 		loaded:  make(map[string]lua.LValue),
 	}
+	s.step = s.b.step
 	s.openLibs()
 	s.L.SetContext(&s.b)
 	s.b.start(loadTime)
@@ -75,7 +81,10 @@ func newState(d *Door, p *program) (*state, error) {
 	if s.onMessage == nil {
 		return nil, fmt.Errorf("%s: no function on_message", p.entry.SourceName)
 	}
-	roots := []lua.LValue{s.L.G.Global, s.L.GetMetatable(lua.LString(""))}
+	s.msg = newTable(0, 3)
+	s.msg.RawSetString("finish", lua.LTrue)
+	s.fill(kindText, noData)
+	roots := []lua.LValue{s.L.G.Global, s.L.GetMetatable(lua.LString("")), s.msg}
 	for _, v := range s.loaded {
 		roots = append(roots, v)
 	}
@@ -83,8 +92,19 @@ func newState(d *Door, p *program) (*state, error) {
 	if s.snapshot, err = takeSnapshot(roots...); err != nil {
 		return nil, fmt.Errorf("%s: %w", p.entry.SourceName, err)
 	}
+	s.last.snapshot = &s.snapshot
 	s.library = maps.Clone(s.loaded)
 	return s, nil
+}
+
+var kindText, kindBinary, noData lua.LValue = lua.LString("text"), lua.LString("binary"), lua.LString("")
+
+// fill makes msg say what was received.
+func (s *state) fill(kind, data lua.LValue) {
+	if s.msg.RawGetString("type") != kind {
+		s.msg.RawSetString("type", kind)
+	}
+	s.msg.RawSetString("data", data)
 }
 
 // run calls a compiled chunk with args and leaves its result on L's stack.
@@ -144,7 +164,10 @@ func (s *state) call(c *client, limit time.Duration, fn *lua.LFunction, args ...
 	err := s.failure(s.L.CallByParam(lua.P{Fn: fn, Protect: true}, args...))
 	s.b.clock()
 	s.client = nil
+	s.last.takeBack()
 	s.restore()
+	s.msg.RawSetString("data", noData) // it may be long, as what was searched
+	s.matcher = matcher{}
 	if len(s.loaded) != len(s.library) {
 		s.loaded = maps.Clone(s.library)
 	}
