@@ -1031,19 +1031,30 @@ func TestS05NothingIsLeftOfConnections(t *testing.T) {
 				return p.metric("go_goroutines"), p.metric("process_open_fds"), p.heap()
 			}
 			comeAndGo() // what is kept for the next, as buffers are
-			comeAndGo()
 			goroutines, files, heap := measure()
-			comeAndGo()
-			for deadline := time.Now().Add(patience); ; { // the last of them may still be ending
-				goroutines2, files2, heap2 := measure()
-				if goroutines2 <= goroutines+5 && files2 <= files+5 && heap2 <= heap+connections*500 {
+			// The runtime keeps what as many goroutines as there ever were at once need, and there may
+			// be more of them than before: but what leaks does so every time.
+			var before, after float64
+			for range 3 {
+				before = heap
+				comeAndGo()
+				for deadline := time.Now().Add(patience); ; {
+					var goroutines2, files2 float64
+					goroutines2, files2, after = measure()
+					if goroutines2 <= goroutines+5 && files2 <= files+5 {
+						break
+					}
+					if time.Now().After(deadline) { // the last of them are not just ending
+						t.Fatalf("before and after %d connections: %v and %v goroutines, %v and %v files",
+							connections, goroutines, goroutines2, files, files2)
+					}
+				}
+				if after <= before+connections*500 {
 					return
 				}
-				if time.Now().After(deadline) {
-					t.Fatalf("before and after %d connections: %v and %v goroutines, %v and %v files, %v and %v bytes of heap",
-						connections, goroutines, goroutines2, files, files2, heap, heap2)
-				}
+				heap = after
 			}
+			t.Errorf("before and after %d connections, again and again: %v and %v bytes of heap", connections, before, after)
 		})
 	}
 }
