@@ -124,7 +124,7 @@ func serve(ctx context.Context, call *command.Call) error {
 	metrics.AddSource(gateway.Fill)
 	scripts, err := script.NewHost(script.Options{
 		Gateway: gateway, Hub: hub, Timeout: c.DoorsTimeout, HTTPAllow: c.DoorsHTTPAllow, Redis: config.PlainMap(c.Redis),
-		Option: c.DoorsOptions, Logger: l, Metrics: metrics,
+		Option: config.PlainMap(c.DoorsOptions), Logger: l, Metrics: metrics,
 	})
 	if err != nil {
 		return command.Invalid(err)
@@ -220,11 +220,11 @@ func authenticator(c *config.Config, l *slog.Logger, m *stat.Metrics, withdrawn 
 		return auth.NewStatic(auth.StaticOptions{File: c.MembersFile, Withdrawn: withdrawn})
 	case "callback":
 		return auth.NewCallback(auth.CallbackOptions{
-			URL: c.AuthURL, Timeout: c.AuthTimeout, Concurrency: c.AuthConcurrency, Logger: l, Metrics: m,
+			URL: string(c.AuthURL), Timeout: c.AuthTimeout, Concurrency: c.AuthConcurrency, Logger: l, Metrics: m,
 		})
 	case "jwt":
 		return auth.NewJWT(auth.JWTOptions{
-			Secret: string(c.JWTSecret), KeyFile: c.JWTKeyFile, JWKSURL: c.JWTJWKSURL,
+			Secret: string(c.JWTSecret), KeyFile: c.JWTKeyFile, JWKSURL: string(c.JWTJWKSURL),
 			Algorithms: c.JWTAlgorithms, Audience: c.JWTAudience, Issuer: c.JWTIssuer,
 			MemberClaim: c.JWTMemberClaim, Leeway: c.JWTLeeway, Logger: l, Metrics: m,
 		})

@@ -955,6 +955,74 @@ func TestA09SecretsStayInside(t *testing.T) {
 	}
 }
 
+// TestA09SettingsStayInside is about the settings that hold secrets: nothing that a gateway
+// says shows one, of logins and doors that fail neither.
+func TestA09SettingsStayInside(t *testing.T) {
+	const canary = "canary-c3d1-0123456789-0123456789-0123456789"
+	door := filepath.Join(t.TempDir(), "door.lua")
+	write(t, door, `function on_message(msg)
+		local reply, err = mix.redis.connection("main"):command("get", mix.server.option("key"))
+		mix.websocket():send(tostring(err))
+	end`)
+	all := []string{
+		"WSGW_STAT_KEY=" + canary, "WSGW_PUSH_KEYS=" + canary, "WSGW_DOORS=/door=" + door, "WSGW_DOORS_OPTIONS=key=" + canary,
+		"WSGW_REDIS=main=redis://user:" + canary + "@127.0.0.1:1/?client_name=" + canary, "WSGW_PPROF=true",
+	}
+	tested := make(map[string]bool)
+	for name, login := range map[string][]string{
+		"callback": {"WSGW_AUTH=callback", "WSGW_AUTH_URL=http://user:" + canary + "@127.0.0.1:1/" + canary + "?key=" + canary},
+		"secret":   {"WSGW_AUTH=jwt", "WSGW_JWT_AUDIENCE=gateway", "WSGW_JWT_SECRET=" + canary},
+		"keys":     {"WSGW_AUTH=jwt", "WSGW_JWT_AUDIENCE=gateway", "WSGW_JWT_JWKS_URL=http://user:" + canary + "@127.0.0.1:1/" + canary + "?key=" + canary},
+	} {
+		for _, s := range slices.Concat(all, login) {
+			setting, _, _ := strings.Cut(s, "=")
+			tested[setting] = true
+		}
+		t.Run(name, func(t *testing.T) {
+			env := slices.Concat(all, login)
+			if code, stdout, stderr := run(env, "check"); code != 0 || strings.Contains(stdout+stderr, canary) {
+				t.Errorf("check: exit %d, %s%s", code, stdout, stderr)
+			}
+			p := start(t, env...)
+			for frame, path := range map[string]string{`{"member_id":42,"token":"eyJhbGciOiJIUzI1NiJ9.e30.c2ln"}`: "", "x": "door"} {
+				c, _, err := websocket.Dial(within(t), p.ws+path, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer c.CloseNow()
+				if err := c.Write(within(t), websocket.MessageText, []byte(frame)); err != nil {
+					t.Fatal(err)
+				}
+				if _, reply, err := c.Read(within(t)); err != nil || strings.Contains(string(reply), canary) {
+					t.Errorf("%s is answered %s, %v", frame, reply, err)
+				}
+			}
+			p.signal(syscall.SIGHUP)
+			p.wait(`"msg":"reloaded"`)
+			with := strings.Replace(p.stat, "//", "//x:"+canary+"@", 1)
+			for _, path := range []string{"/", "/stat", "/metrics", "/dashboard/settings", "/debug/pprof/", "/debug/pprof/cmdline", "/debug/pprof/goroutine?debug=2", "/debug/pprof/heap?debug=1"} {
+				if status, body := p.get(with + path); status != 200 || strings.Contains(body, canary) {
+					t.Errorf("%s is answered %d: %s", path, status, body)
+				}
+			}
+			p.signal(syscall.SIGQUIT) // which shows all stacks, as a crash does
+			p.exit()
+			log := strings.Join(p.lines(), "\n")
+			if !strings.Contains(log, "SIGQUIT") {
+				t.Error("there are no stacks")
+			}
+			if strings.Contains(log, canary) {
+				t.Errorf("the log tells a secret:\n%s", log)
+			}
+		})
+	}
+	for _, s := range config.Settings() {
+		if s.Secret && !tested[s.Name] {
+			t.Errorf("%s is not tested", s.Name)
+		}
+	}
+}
+
 // U07: no key is forgotten before its time to make room for another.
 func TestU07IdempotencyKeysAreBounded(t *testing.T) {
 	p := start(t, "WSGW_MAX_IDEMPOTENCY_KEYS=1000")

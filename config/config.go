@@ -34,12 +34,12 @@ type Config struct {
 	AuthDeadline    time.Duration `env:"AUTH_DEADLINE" envDefault:"10s" allowed:"100ms..10m" doc:"time a client has to say who it is"`
 	AuthFailures    int           `env:"AUTH_FAILURES" envDefault:"60" allowed:"0.." doc:"refused logins per address and minute before its handshakes are refused; loopback is exempt"`
 	MembersFile     string        `env:"MEMBERS_FILE" doc:"YAML file of members, for WSGW_AUTH=static; reloadable"`
-	AuthURL         string        `env:"AUTH_URL" doc:"URL that checks a token, for WSGW_AUTH=callback"`
+	AuthURL         Secret        `env:"AUTH_URL" doc:"URL that checks a token, for WSGW_AUTH=callback"`
 	AuthTimeout     time.Duration `env:"AUTH_TIMEOUT" envDefault:"3s" allowed:"10ms..1m" doc:"time WSGW_AUTH_URL has to answer"`
 	AuthConcurrency int           `env:"AUTH_CONCURRENCY" envDefault:"128" allowed:"1..65536" doc:"calls of WSGW_AUTH_URL at once; more wait"`
 	JWTSecret       Secret        `env:"JWT_SECRET" doc:"HMAC secret of at least 32 bytes, for WSGW_AUTH=jwt"`
 	JWTKeyFile      string        `env:"JWT_KEY_FILE" doc:"PEM public key, for WSGW_AUTH=jwt"`
-	JWTJWKSURL      string        `env:"JWT_JWKS_URL" doc:"URL of a JSON Web Key Set, for WSGW_AUTH=jwt; https unless loopback"`
+	JWTJWKSURL      Secret        `env:"JWT_JWKS_URL" doc:"URL of a JSON Web Key Set, for WSGW_AUTH=jwt; https unless loopback"`
 	JWTAlgorithms   []string      `env:"JWT_ALGORITHMS" default:"by key type" allowed:"HS256|HS384|HS512|RS256|RS384|RS512|PS256|PS384|PS512|ES256|ES384|ES512|EdDSA" doc:"signature algorithms accepted"`
 	JWTAudience     string        `env:"JWT_AUDIENCE" doc:"audience that a token must have; needed for WSGW_AUTH=jwt"`
 	JWTIssuer       string        `env:"JWT_ISSUER" doc:"issuer that a token must have, if set"`
@@ -79,7 +79,7 @@ type Config struct {
 
 	Doors          map[string]string `env:"DOORS" doc:"doors, as /path=script.lua"`
 	DoorsHTTPAllow []netip.Prefix    `env:"DOORS_HTTP_ALLOW" doc:"networks that scripts may reach by HTTP beside public addresses and loopback"`
-	DoorsOptions   map[string]string `env:"DOORS_OPTIONS" doc:"what scripts read with mix.server.option, as name=value"`
+	DoorsOptions   map[string]Secret `env:"DOORS_OPTIONS" doc:"what scripts read with mix.server.option, as name=value"`
 	DoorsTimeout   time.Duration     `env:"DOORS_TIMEOUT" envDefault:"50ms" allowed:"1ms..10s" doc:"running time of one call of a script"`
 	Redis          map[string]Secret `env:"REDIS" doc:"Redis servers for scripts, as name=redis://host:6379"`
 
@@ -90,7 +90,7 @@ type Config struct {
 	LogFormat string     `env:"LOG_FORMAT" envDefault:"auto" allowed:"auto|text|json" doc:"auto is text on a terminal, JSON otherwise"`
 }
 
-// A Secret is a key or password. It hides itself from logs, fmt and encoders.
+// A Secret is a key or password, or may hold one, as a URL may. It hides itself from logs, fmt and encoders.
 type Secret string
 
 // String hides the secret; convert it to string to get it.

@@ -166,22 +166,43 @@ func TestSecretsStayHidden(t *testing.T) {
 	const canary = "canary-0123456789-0123456789-0123"
 	c, err := config.Load([]string{
 		"WSGW_PUSH_KEYS=" + canary + ",b", "WSGW_STAT_KEY=" + canary, "WSGW_REDIS=a=redis://:" + canary + "@h:1",
-		"WSGW_AUTH=jwt", "WSGW_JWT_AUDIENCE=x", "WSGW_JWT_SECRET=" + canary,
+		"WSGW_AUTH=jwt", "WSGW_JWT_AUDIENCE=x", "WSGW_JWT_SECRET=" + canary, "WSGW_DOORS_OPTIONS=token=" + canary,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	c.AuthURL, c.JWTJWKSURL = "https://user:"+canary+"@host/", "https://host/?key="+canary // do not go with the rest
 	var out bytes.Buffer
 	fmt.Fprintf(&out, "%v %+v %#v %s\n", c, *c, *c, c.StatKey)
 	json.NewEncoder(&out).Encode(c)
 	for _, log := range []*slog.Logger{slog.New(slog.NewTextHandler(&out, nil)), slog.New(slog.NewJSONHandler(&out, nil))} {
-		log.Info("x", "config", c, "key", c.StatKey, "keys", c.PushKeys, "redis", c.Redis)
+		log.Info("x", "config", c, "key", c.StatKey, "keys", c.PushKeys, "redis", c.Redis, "options", c.DoorsOptions, "url", c.AuthURL)
 	}
 	if strings.Contains(out.String(), canary) {
 		t.Errorf("a secret was printed:\n%s", out.String())
 	}
 	if string(c.StatKey) != canary {
 		t.Errorf("the secret itself is %q", string(c.StatKey))
+	}
+}
+
+// Whatever is wrong with a secret, the error does not show it.
+func TestA09ErrorsHideSecrets(t *testing.T) {
+	for _, s := range config.Settings() {
+		if !s.Secret {
+			continue
+		}
+		for _, value := range []string{
+			"canary", "canary canary", "x=canary,x=canary", "x=canary,canary", "https://:canary@[::1/", "https://:can%ary@h/?canary#canary",
+			"canary://user:canary@h", "http://user:canary@h:canary/", "x=redis://:canary@h:canary",
+		} {
+			for _, auth := range []string{"demo", "callback", "jwt"} {
+				_, err := config.Load([]string{"WSGW_AUTH=" + auth, s.Name + "=" + value})
+				if err != nil && strings.Contains(err.Error(), "canary") {
+					t.Errorf("%s=%s: %v", s.Name, value, err)
+				}
+			}
+		}
 	}
 }
 

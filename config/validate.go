@@ -89,7 +89,7 @@ func (p *problems) auth(c *Config) {
 		if c.AuthURL == "" {
 			p.add("AUTH_URL", "is needed for WSGW_AUTH=callback")
 		} else {
-			p.url("AUTH_URL", c.AuthURL, false)
+			p.url("AUTH_URL", string(c.AuthURL), false)
 		}
 	case "jwt":
 		p.jwt(c)
@@ -111,7 +111,7 @@ func (p *problems) jwt(c *Config) {
 		p.add("JWT_SECRET", "has %d bytes; at least 32 are needed", len(c.JWTSecret))
 	}
 	if c.JWTJWKSURL != "" {
-		p.url("JWT_JWKS_URL", c.JWTJWKSURL, true)
+		p.url("JWT_JWKS_URL", string(c.JWTJWKSURL), true)
 	}
 	if c.JWTAudience == "" {
 		p.add("JWT_AUDIENCE", "is needed for WSGW_AUTH=jwt, so that tokens made for others are refused")
