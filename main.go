@@ -111,7 +111,7 @@ func serve(ctx context.Context, call *command.Call) error {
 	}()
 	hub := push.NewHub(push.Options{
 		Apps: parts.apps, Log: history, Presence: presence.NewMemory(), Logger: l, Metrics: metrics, Tail: tail, FlushWindow: c.FlushWindow, MaxText: int(c.MaxText),
-		MaxIdempotencyKeys: c.MaxIdempotencyKeys,
+		MaxIdempotencyKeys: c.MaxIdempotencyKeys, MaxQueueTime: c.MaxQueueTime,
 	})
 	defer hub.Close()
 	gateway = session.NewGateway(session.Options{
@@ -124,7 +124,9 @@ func serve(ctx context.Context, call *command.Call) error {
 	metrics.AddSource(gateway.Fill)
 	scripts, err := script.NewHost(script.Options{
 		Gateway: gateway, Hub: hub, Timeout: c.DoorsTimeout, HTTPAllow: c.DoorsHTTPAllow, Redis: config.PlainMap(c.Redis),
-		Option: config.PlainMap(c.DoorsOptions), Logger: l, Metrics: metrics,
+		Option: config.PlainMap(c.DoorsOptions), States: c.DoorsStates,
+		QueueTopics: c.DoorsQueueTopics, QueueItems: c.DoorsQueueItems, QueueBytes: int(c.DoorsQueueBytes),
+		Logger: l, Metrics: metrics,
 	})
 	if err != nil {
 		return command.Invalid(err)
@@ -135,7 +137,8 @@ func serve(ctx context.Context, call *command.Call) error {
 		return command.Invalid(err)
 	}
 	connections, err := transport.New(transport.Options{
-		Mode: c.Transport, QueueBytes: int(c.QueueBytes), MaxMessage: int(c.MaxMessage), WriteTimeout: c.WriteTimeout,
+		Mode: c.Transport, QueueBytes: int(c.QueueBytes), QueueFrames: c.QueueFrames, WriteTimeout: c.WriteTimeout,
+		MaxMessage: int(c.MaxMessage), PartialBytes: int64(c.PartialBytes), PartialTimeout: c.PartialTimeout,
 		PingInterval: c.PingInterval, PongTimeout: c.PongTimeout, Logger: l, Metrics: metrics,
 	})
 	if err != nil {
@@ -153,7 +156,7 @@ func serve(ctx context.Context, call *command.Call) error {
 			Handshakes: c.MaxHandshakes, HandshakeRate: c.HandshakeRate, Memory: memory,
 		},
 		StatAddr: c.StatAddr, Ready: ready, Stat: stat.Handler(ctx, stat.HandlerOptions{
-			Metrics: metrics, Tail: tail, Ready: ready, Key: string(c.StatKey), Reload: reload, Pprof: c.PProf,
+			Metrics: metrics, Tail: tail, Ready: ready, Key: string(c.StatKey), Reload: reload, Pprof: c.PProf, Viewers: c.MaxViewers,
 			Dashboard: parts.dashboard(c, hub, gateway, l, metrics, func() string { return srv.URL("ws") + "/" }),
 		}),
 		DrainDelay: c.DrainDelay, DrainWindow: c.DrainWindow, Logger: l, Metrics: metrics,

@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
@@ -1019,6 +1020,42 @@ func TestA09SettingsStayInside(t *testing.T) {
 	for _, s := range config.Settings() {
 		if s.Secret && !tested[s.Name] {
 			t.Errorf("%s is not tested", s.Name)
+		}
+	}
+}
+
+// Each setting is handed to a part, or else somebody sets it in vain.
+func TestEverySettingIsUsed(t *testing.T) {
+	source, err := os.ReadFile("main.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for field := range reflect.TypeFor[config.Config]().Fields() {
+		if !regexp.MustCompile(`\bc\.` + field.Name + `\b`).Match(source) {
+			t.Errorf("nothing in main.go uses WSGW_%s, %s", field.Tag.Get("env"), field.Name)
+		}
+	}
+}
+
+func TestViewersAreBounded(t *testing.T) {
+	p := start(t, "WSGW_MAX_VIEWERS=1")
+	for i, path := range []string{"/stat/stream", "/stat/tail"} {
+		watch := func() *http.Response {
+			resp, err := http.Get(p.stat + path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { resp.Body.Close() })
+			return resp
+		}
+		if first := watch(); first.StatusCode != 200 {
+			t.Errorf("%s: %s", path, first.Status)
+		}
+		if more := watch(); more.StatusCode != 503 || more.Header.Get("Retry-After") == "" {
+			t.Errorf("%s, a viewer too many: %s", path, more.Status)
+		}
+		if n := p.metric(`wsgateway_refused_total{reason="stat_viewers"}`); int(n) != i+1 {
+			t.Errorf("%v refusals are counted, want %d", n, i+1)
 		}
 	}
 }

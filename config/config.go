@@ -54,6 +54,7 @@ type Config struct {
 	PushRate           float64  `env:"PUSH_RATE" envDefault:"0" allowed:"0.." doc:"messages per second and key"`
 	MaxIdempotencyKeys int      `env:"MAX_IDEMPOTENCY_KEYS" envDefault:"200000" allowed:"1000.." doc:"idempotency keys remembered at once, in about 450 bytes each; of a batch every 8 messages count as one more"`
 
+	MaxViewers               int     `env:"MAX_VIEWERS" envDefault:"16" allowed:"1..65536" doc:"viewers of /stat/stream at once, and as many of /stat/tail"`
 	MaxMessage               Bytes   `env:"MAX_MESSAGE" envDefault:"64KiB" allowed:"1KiB..64MiB" doc:"size of one message from a client"`
 	MaxText                  Bytes   `env:"MAX_TEXT" envDefault:"64KiB" allowed:"1..64MiB" doc:"size of the text of one push"`
 	MaxBody                  Bytes   `env:"MAX_BODY" envDefault:"1MiB" allowed:"1KiB..1GiB" doc:"size of one request body"`
@@ -66,22 +67,30 @@ type Config struct {
 	CommandRate              float64 `env:"COMMAND_RATE" envDefault:"50" allowed:"0.." doc:"commands per second and session"`
 	CommandBurst             int     `env:"COMMAND_BURST" envDefault:"256" allowed:"1.." doc:"commands that a session may send at once"`
 
-	Transport    string        `env:"TRANSPORT" envDefault:"auto" allowed:"auto|event|goroutine" doc:"how a connection is held: parked on epoll, or a goroutine each"`
-	FlushWindow  time.Duration `env:"FLUSH_WINDOW" envDefault:"0s" allowed:"0s..1s" doc:"time that frames wait for company, to write fewer times"`
-	QueueBytes   Bytes         `env:"QUEUE_BYTES" envDefault:"1MiB" allowed:"4KiB..1GiB" doc:"bytes queued for one client before it counts as slow"`
-	WriteTimeout time.Duration `env:"WRITE_TIMEOUT" envDefault:"5s" allowed:"100ms..10m" doc:"time a client may take nothing of what is queued for it"`
-	PingInterval time.Duration `env:"PING_INTERVAL" envDefault:"25s" allowed:"100ms..1h" doc:"silence after which a client is pinged"`
-	PongTimeout  time.Duration `env:"PONG_TIMEOUT" envDefault:"10s" allowed:"100ms..1h" doc:"silence after a ping that ends the connection"`
+	Transport      string        `env:"TRANSPORT" envDefault:"auto" allowed:"auto|event|goroutine" doc:"how a connection is held: parked on epoll, or a goroutine each"`
+	FlushWindow    time.Duration `env:"FLUSH_WINDOW" envDefault:"0s" allowed:"0s..1s" doc:"time that frames wait for company, to write fewer times"`
+	QueueBytes     Bytes         `env:"QUEUE_BYTES" envDefault:"1MiB" allowed:"4KiB..1GiB" doc:"bytes queued for one client before it counts as slow"`
+	QueueFrames    int           `env:"QUEUE_FRAMES" envDefault:"8192" allowed:"16..1000000" doc:"frames queued for one client, of however many messages each, before it counts as slow"`
+	MaxQueueTime   time.Duration `env:"MAX_QUEUE_TIME" envDefault:"250ms" allowed:"10ms..1m" doc:"time that messages may wait for their fan-out before pushes are refused"`
+	PartialBytes   Bytes         `env:"PARTIAL_BYTES" envDefault:"64MiB" allowed:"64KiB.." doc:"memory for incomplete messages of all clients"`
+	PartialTimeout time.Duration `env:"PARTIAL_TIMEOUT" envDefault:"15s" allowed:"100ms..10m" doc:"time a client has to complete a message"`
+	WriteTimeout   time.Duration `env:"WRITE_TIMEOUT" envDefault:"5s" allowed:"100ms..10m" doc:"time a client may take nothing of what is queued for it"`
+	PingInterval   time.Duration `env:"PING_INTERVAL" envDefault:"25s" allowed:"100ms..1h" doc:"silence after which a client is pinged"`
+	PongTimeout    time.Duration `env:"PONG_TIMEOUT" envDefault:"10s" allowed:"100ms..1h" doc:"silence after a ping that ends the connection"`
 
 	HistoryMemory Bytes  `env:"HISTORY_MEMORY" envDefault:"256MiB" allowed:"1MiB.." doc:"memory for the logs of all apps"`
 	StateDir      string `env:"STATE_DIR" doc:"directory that keeps the logs over an orderly restart, so that clients resume"`
 	Durability    string `env:"DURABILITY" envDefault:"memory" doc:"what the 202 to a push promises: memory only; disk and quorum need a cluster, which this build does not have"`
 
-	Doors          map[string]string `env:"DOORS" doc:"doors, as /path=script.lua"`
-	DoorsHTTPAllow []netip.Prefix    `env:"DOORS_HTTP_ALLOW" doc:"networks that scripts may reach by HTTP beside public addresses and loopback"`
-	DoorsOptions   map[string]Secret `env:"DOORS_OPTIONS" doc:"what scripts read with mix.server.option, as name=value"`
-	DoorsTimeout   time.Duration     `env:"DOORS_TIMEOUT" envDefault:"50ms" allowed:"1ms..10s" doc:"running time of one call of a script"`
-	Redis          map[string]Secret `env:"REDIS" doc:"Redis servers for scripts, as name=redis://host:6379"`
+	Doors            map[string]string `env:"DOORS" doc:"doors, as /path=script.lua"`
+	DoorsHTTPAllow   []netip.Prefix    `env:"DOORS_HTTP_ALLOW" doc:"networks that scripts may reach by HTTP beside public addresses and loopback"`
+	DoorsOptions     map[string]Secret `env:"DOORS_OPTIONS" doc:"what scripts read with mix.server.option, as name=value"`
+	DoorsTimeout     time.Duration     `env:"DOORS_TIMEOUT" envDefault:"50ms" allowed:"1ms..10s" doc:"running time of one call of a script"`
+	DoorsStates      int               `env:"DOORS_STATES" envDefault:"128" allowed:"1..65536" doc:"Lua virtual machines of one door, of about 80 KB each; more calls wait"`
+	DoorsQueueTopics int               `env:"DOORS_QUEUE_TOPICS" envDefault:"100" allowed:"1..1000000" doc:"topics of mix.queue"`
+	DoorsQueueItems  int               `env:"DOORS_QUEUE_ITEMS" envDefault:"2000" allowed:"1..10000000" doc:"items that wait in one topic of mix.queue"`
+	DoorsQueueBytes  Bytes             `env:"DOORS_QUEUE_BYTES" envDefault:"64MiB" allowed:"1KiB.." doc:"memory for all topics of mix.queue"`
+	Redis            map[string]Secret `env:"REDIS" doc:"Redis servers for scripts, as name=redis://host:6379"`
 
 	DrainDelay  time.Duration `env:"DRAIN_DELAY" envDefault:"0s" allowed:"0s..1h" doc:"time between not ready and not accepting, at a stop"`
 	DrainWindow time.Duration `env:"DRAIN_WINDOW" envDefault:"10s" allowed:"0s..1h" doc:"time over which the sessions are closed, at a stop"`

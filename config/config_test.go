@@ -134,6 +134,7 @@ func TestC01LoadRefuses(t *testing.T) {
 		{"WSGW_AUTH=jwt;WSGW_JWT_AUDIENCE=x;WSGW_JWT_KEY_FILE=k.pem;WSGW_JWT_ALGORITHMS=none", `WSGW_JWT_ALGORITHMS: "none" is not one of HS256, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA`},
 		{"WSGW_MAX_TEXT=2MiB;WSGW_QUEUE_BYTES=4MiB", "WSGW_MAX_TEXT: is greater than WSGW_MAX_BODY, which would refuse it"},
 		{"WSGW_QUEUE_BYTES=4KiB", "WSGW_QUEUE_BYTES: is less than WSGW_MAX_TEXT, so that one message would not fit"},
+		{"WSGW_MAX_MESSAGE=1MiB;WSGW_PARTIAL_BYTES=512KiB", "WSGW_PARTIAL_BYTES: is less than WSGW_MAX_MESSAGE, so that one message would not fit"},
 		{"WSGW_DOORS=chat.lua", `WSGW_DOORS: "chat.lua" has no name=value as element 1`},
 		{"WSGW_DOORS=/a=x.lua,/a=y.lua", `WSGW_DOORS: "/a=x.lua,/a=y.lua" has /a twice`},
 		{"WSGW_DOORS=a=x.lua", `WSGW_DOORS: "a" is not a path; write it like /chat=chat.lua`},

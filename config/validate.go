@@ -41,6 +41,9 @@ func (c *Config) Validate() error {
 	if c.MaxText > c.QueueBytes {
 		p.add("QUEUE_BYTES", "is less than WSGW_MAX_TEXT, so that one message would not fit")
 	}
+	if c.MaxMessage > c.PartialBytes {
+		p.add("PARTIAL_BYTES", "is less than WSGW_MAX_MESSAGE, so that one message would not fit")
+	}
 	for path := range c.Doors {
 		if !strings.HasPrefix(path, "/") || strings.ContainsAny(path, "?#{}*") {
 			p.add("DOORS", "%q is not a path; write it like /chat=chat.lua", path)

@@ -143,7 +143,7 @@ func (c *conn) queue(f *push.Frame) error {
 	if c.q == nil {
 		c.q = newQueue()
 	}
-	dropped, ok := c.q.admit(f, c.t.opts.QueueBytes, c.stuck)
+	dropped, ok := c.q.admit(f, c.t.opts.QueueBytes, c.t.opts.QueueFrames, c.stuck)
 	if dropped > 0 {
 		c.t.opts.Metrics.SlowDropped(policyNames[f.Slow], dropped)
 	}

@@ -8,7 +8,6 @@ import (
 )
 
 const (
-	maxFrames    = 8 << 10          // that wait for one connection, however small
 	flushSize    = 64 << 10         // bytes gathered for one write
 	drainBytes   = 64 << 10         // that a peer has to take ...
 	drainTime    = 30 * time.Second // ... in this time, while frames wait for it
@@ -72,7 +71,7 @@ func (q *queue) push(f *push.Frame, from int) {
 // admit appends f if the limits allow it, or if f's slow policy makes room. backlog says
 // that the peer does not take what is there. dropped is the number of messages that made
 // room, or that f lost itself.
-func (q *queue) admit(f *push.Frame, limit int, backlog bool) (dropped int, ok bool) {
+func (q *queue) admit(f *push.Frame, maxBytes, maxFrames int, backlog bool) (dropped int, ok bool) {
 	from := 0
 	switch {
 	case q.empty():
@@ -85,7 +84,7 @@ func (q *queue) admit(f *push.Frame, limit int, backlog bool) (dropped int, ok b
 		}
 	}
 	over := func(removed int) bool { // frames, whose bytes are no longer counted
-		return q.bytes+len(f.Data)-from > limit || len(q.entries)-removed >= maxFrames
+		return q.bytes+len(f.Data)-from > maxBytes || len(q.entries)-removed >= maxFrames
 	}
 	if over(0) && f.Key != nil && f.Slow == push.SlowDropOldest {
 		dropped = q.drop(f.Key, over)

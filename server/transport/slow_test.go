@@ -20,7 +20,7 @@ import (
 var dam = push.NewFrame(push.OpText, []byte(strings.Repeat("x", 16<<20)))
 
 // maxFrames is how many frames wait for a connection at most, however small.
-const maxFrames = 8 << 10
+const maxFrames = 5000
 
 // number returns a frame of one app with the given messages.
 func number(key *push.Key, slow push.SlowPolicy, numbers ...int) *push.Frame {
@@ -52,7 +52,7 @@ func TestQueueLimits(t *testing.T) {
 	key, other := new(push.Key), new(push.Key)
 	each(t, func(t *testing.T, kind string) {
 		m := stat.New(stat.Options{})
-		s := serve(t, kind, transport.Options{QueueBytes: len(dam.Data) + 1<<20, Metrics: m}, nil)
+		s := serve(t, kind, transport.Options{QueueBytes: len(dam.Data) + 1<<20, QueueFrames: maxFrames, Metrics: m}, nil)
 		stalled := func(t *testing.T) (*client, *peer) {
 			c, p := s.dial()
 			c.t = t

@@ -37,11 +37,12 @@ type Options struct {
 	// Mode chooses the transport of plain TCP connections; "" is ModeAuto. All other
 	// connections get the goroutine transport in every mode.
 	Mode string
-	// QueueBytes bounds what may wait to be written to one connection; 1 MiB by default.
-	// Independent of it, at most 8192 frames wait, of however many messages each: a hub that is
-	// behind joins messages, and that is not the peer's fault. An empty queue takes a frame of
-	// any size.
+	// QueueBytes bounds what may wait to be written to one connection; 1 MiB by default. An
+	// empty queue takes a frame of any size.
 	QueueBytes int
+	// QueueFrames bounds the same by number, of however many messages each frame is: a hub that
+	// is behind joins messages, and that is not the peer's fault; 8192 by default.
+	QueueFrames int
 	// MaxMessage is the largest message that a client may send, in bytes; 64 KiB by default.
 	// Fragmented into pieces so small that headers make up a fifth of it, it may be refused
 	// below that.
@@ -97,6 +98,7 @@ type Transport struct {
 func New(opts Options) (*Transport, error) {
 	setDefault(&opts.Mode, ModeAuto)
 	setDefault(&opts.QueueBytes, 1<<20)
+	setDefault(&opts.QueueFrames, 8<<10)
 	setDefault(&opts.MaxMessage, 64<<10)
 	setDefault(&opts.PartialBytes, 64<<20)
 	setDefault(&opts.PartialTimeout, 15*time.Second)

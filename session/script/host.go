@@ -46,7 +46,7 @@ type Options struct {
 	Option    map[string]string // for mix.server.option
 
 	QueueTopics int // of mix.queue; 0: 100
-	QueueSize   int // messages of one topic; 0: 2000
+	QueueItems  int // of one topic; 0: 2000
 	QueueBytes  int // of all topics together; 0: 64 MiB
 }
 
@@ -76,7 +76,7 @@ func NewHost(opts Options) (*Host, error) {
 	opts.Timeout = cmp.Or(opts.Timeout, 50*time.Millisecond)
 	opts.States = cmp.Or(opts.States, 128)
 	opts.QueueTopics = cmp.Or(opts.QueueTopics, 100)
-	opts.QueueSize = cmp.Or(opts.QueueSize, 2000)
+	opts.QueueItems = cmp.Or(opts.QueueItems, 2000)
 	opts.QueueBytes = cmp.Or(opts.QueueBytes, 64<<20)
 	redis, err := newRedisPool(opts.Redis)
 	if err != nil {
@@ -89,7 +89,7 @@ func NewHost(opts Options) (*Host, error) {
 		running: make(chan struct{}, runtime.GOMAXPROCS(0)),
 		http:    newHTTPClient(opts),
 		redis:   redis,
-		queues:  newQueues(opts.QueueTopics, opts.QueueSize, opts.QueueBytes),
+		queues:  newQueues(opts.QueueTopics, opts.QueueItems, opts.QueueBytes),
 		done:    make(chan struct{}),
 	}, nil
 }

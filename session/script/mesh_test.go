@@ -287,7 +287,7 @@ func TestQueueBytes(t *testing.T) {
 
 func TestQueue(t *testing.T) {
 	m := stat.New(stat.Options{})
-	f := start(t, room, script.Options{QueueSize: 2, QueueTopics: 2, QueueBytes: 300, Metrics: m})
+	f := start(t, room, script.Options{QueueItems: 2, QueueTopics: 2, QueueBytes: 300, Metrics: m})
 	a := f.connect()
 	a.Receive("id")
 	id := a.Next()
