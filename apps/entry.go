@@ -14,6 +14,7 @@ const (
 	defaultHistorySize = 100
 	defaultHistoryTTL  = 5 * time.Minute
 
+	// What a file may ask for; WSGW_HISTORY_MEMORY bounds what all logs together take.
 	maxHistorySize = 100_000
 	minHistoryTTL  = time.Second
 	maxHistoryTTL  = 30 * 24 * time.Hour

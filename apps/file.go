@@ -12,6 +12,8 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
+// Bounds of an apps file, which its operator writes: beyond them it is surely another file. They
+// have no setting.
 const (
 	maxFile = 1 << 20 // bytes
 	maxApps = 10_000  // entries

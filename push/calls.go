@@ -14,6 +14,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
+// Bounds of calls. They have no setting: a call is never longer, and a history has pages.
 const (
 	maxCallBody      = 4 << 10 // bytes of a call other than a push
 	maxHistory       = 1000    // messages of one answer

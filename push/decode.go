@@ -12,7 +12,8 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Bounds of what a backend may send, which have no setting.
+// Bounds of what a backend may send. They are part of the API, so that what one gateway takes
+// another takes too, and have no setting.
 const (
 	maxBatch     = 1000      // messages of one body
 	maxDepth     = 32        // nested objects and arrays

@@ -316,6 +316,7 @@ type failures struct {
 	by map[netip.Prefix]*rate.Limiter // guarded by mu; of addresses that failed lately
 }
 
+// Bounds of guessing. They have no setting: nobody has a use for more wrong keys.
 const (
 	failureRate     = 10      // per second and address
 	failureCapacity = 4 << 10 // addresses; beyond it, all are forgotten

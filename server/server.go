@@ -68,7 +68,8 @@ type Failures interface {
 	Allowed(addr netip.Addr) bool
 }
 
-// Timeouts of the HTTP part of every connection.
+// Timeouts of the HTTP part of every connection. They keep slow peers from holding connections
+// that nothing else limits, and have no setting.
 const (
 	headerTimeout = 5 * time.Second  // for a request's header, and a TLS handshake
 	bodyTimeout   = 10 * time.Second // for a whole request

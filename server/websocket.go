@@ -12,7 +12,8 @@ import (
 	"ws-gateway/stat"
 )
 
-// maxHeaders is how many header fields a handshake may have; browsers send about 15.
+// maxHeaders is how many header fields a handshake may have. It has no setting: browsers send
+// about 15.
 const maxHeaders = 100
 
 const notWebSocket = "this is a WebSocket endpoint: connect with a WebSocket client; " +

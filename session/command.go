@@ -13,6 +13,7 @@ import (
 	"ws-gateway/push"
 )
 
+// Bounds of a command: rules of the protocol, which clients know, without settings.
 const (
 	maxMember = 1<<53 - 1 // what a browser's number keeps exactly
 	maxToken  = 4 << 10   // bytes

@@ -26,7 +26,7 @@ const (
 	kinds
 )
 
-const maxBad = 10 // bad messages in a row
+const maxBad = 10 // bad messages in a row: a rule of the protocol, without a setting
 
 // A Session is one client connection from upgrade to close code. Its own fields are small
 // and few: there are very many sessions, and most of them wait.

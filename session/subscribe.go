@@ -154,7 +154,8 @@ func (s *Session) push(c command) {
 	s.reply("push", reply{code: 200, message: "push " + c.app + " success", id: c.id, about: about{app: c.app}})
 }
 
-// maxAttendants is how many members one reply lists; a backend sees them all.
+// maxAttendants is how many members one reply lists: a rule of the protocol, without a setting. A
+// backend sees them all.
 const maxAttendants = 1000
 
 // presence answers {"op":"presence"}: who is there.

@@ -36,7 +36,8 @@ type HandlerOptions struct {
 	Dashboard http.Handler
 }
 
-// maxScrapes bounds how many requests for /metrics are answered at once; more get 503.
+// maxScrapes bounds how many requests for /metrics are answered at once; more get 503. It has no
+// setting: a scrape takes milliseconds, and one that was refused is made again.
 const maxScrapes = 4
 
 // Handler returns the stat server's routes. Streams end when their request does or when ctx

@@ -47,6 +47,7 @@ type Event struct {
 	Dropped     uint64     `json:"dropped,omitzero"`     // events that the viewer missed just here
 }
 
+// Bounds of a viewer. They have no setting: they are reached by what nobody could read.
 const (
 	tailEvents   = 1024    // that wait for one viewer; further ones are dropped
 	tailText     = 1 << 20 // bytes of text among them

@@ -29,6 +29,7 @@ const (
 	// maxMember is the largest member id: integers up to it survive JSON in every language.
 	maxMember = 1<<53 - 1
 
+	// Rules of the contract with backends, without settings.
 	maxRoles = 64  // of one member: they are kept with each of its sessions
 	maxRole  = 128 // bytes of one role's name
 )

@@ -16,7 +16,8 @@ import (
 )
 
 const (
-	// maxContextKeys and maxContextBytes bound what one connection's context may hold.
+	// maxContextKeys and maxContextBytes bound what one connection's context may hold. They have
+	// no setting: a script that keeps more for each client needs a store.
 	maxContextKeys  = 128
 	maxContextBytes = 64 << 10
 	// waitValue is how long wait_context_value waits.

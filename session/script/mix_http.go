@@ -17,6 +17,7 @@ import (
 	"ws-gateway/stat"
 )
 
+// Bounds of a call to a server. Scripts rely on them: they are documented, and have no setting.
 const (
 	// maxWait is how long a script may wait for one answer.
 	maxWait = 3 * time.Second
