@@ -97,11 +97,111 @@ type mute struct{}
 func (*mute) Receive(*session.Session, push.Opcode, []byte) func() { return nil }
 func (*mute) Encoding() *push.Encoding                             { return nil }
 
+// R03: a door that panics while it opens leaves nothing behind.
+func TestDoorPanicsWhileItOpens(t *testing.T) {
+	w := newWorld(t, "", nil)
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("the transport does not learn of the panic")
+			}
+		}()
+		w.gateway.OpenProtocol(sessiontest.NewPipe(t), new(mute), func(s *session.Session) {
+			s.Become(42, nil)
+			panic("of the test")
+		})
+	}()
+	members, anonymous, pending := w.gateway.Counts()
+	if n := w.gateway.Disconnect(42, session.CloseRevoked); n+members+anonymous+pending != 0 {
+		t.Errorf("listed %d times, counted %d %d %d", n, members, anonymous, pending)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	w.gateway.Drain(ctx, 0)
+	if ctx.Err() != nil {
+		t.Error("Drain waits for the session")
+	}
+}
+
+// N02: a connection whose handshake ends while the gateway stops does not hold that up.
+func TestDrainSeesWhoComesLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "", nil)
+		early := []*sessiontest.Pipe{w.dial(stranger), w.dial(stranger)}
+		began := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		drained := make(chan struct{})
+		go func() {
+			w.gateway.Drain(ctx, 10*time.Second)
+			close(drained)
+		}()
+		synctest.Wait()
+		late := []*sessiontest.Pipe{w.dial(""), w.link(push.KeysOptions{})}
+		for _, p := range append(late, early...) {
+			if code, _ := p.Wait(); code != session.CloseServiceRestart {
+				t.Errorf("closed with %d", code)
+			}
+		}
+		<-drained
+		if took := time.Since(began); took > 10*time.Second {
+			t.Errorf("drained after %v, want 10s", took)
+		}
+	})
+}
+
+// A notary lets in by what it finds at its n'th look.
+type notary struct {
+	n    int
+	look func(n int) error
+}
+
+func (n *notary) Authenticate(context.Context, session.Credentials) (session.Identity, error) {
+	n.n++
+	return session.Identity{}, n.look(n.n)
+}
+
+// Who proves to be a member with what is no longer good when the gateway lists the session is
+// asked again.
+func TestDisconnectMeetsALogin(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		second error
+		want   string
+	}{
+		{"still good", nil, `{"code":200,"message":"hello 42"}`},
+		{"no longer good", session.ErrUnauthorized, `{"code":401,"message":"unauthorized"}`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var w *world
+			desk := &notary{look: func(n int) error {
+				if n == 2 {
+					return test.second
+				}
+				w.gateway.Disconnect(43, session.CloseTokenExpired) // somebody else
+				if n := w.gateway.Disconnect(42, session.CloseTokenExpired); n != 0 {
+					t.Errorf("%d sessions were closed", n)
+				}
+				return nil
+			}}
+			w = newWorld(t, "", func(o *session.Options) { o.Auth = desk })
+			p := w.dial("")
+			p.Receive(member42)
+			if got := p.Next(); got != gateway(test.want) || desk.n != 2 {
+				t.Errorf("answered %s after %d looks, want %s after 2", got, desk.n, test.want)
+			}
+			if n := w.gateway.Claims(); n != 0 {
+				t.Errorf("%d logins are under way for ever", n)
+			}
+		})
+	}
+}
+
 // A backend may say who a door's client is while that leaves, or at once with the script.
 func TestBecomeAtAnyTime(t *testing.T) {
 	w := newWorld(t, "", nil)
 	p := sessiontest.NewPipe(t)
-	s, _ := w.gateway.OpenProtocol(p, new(mute))
+	s := w.gateway.OpenProtocol(p, new(mute), func(*session.Session) {})
 	p.Attach(s)
 	done := make(chan bool)
 	for range 8 {

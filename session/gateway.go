@@ -53,7 +53,9 @@ type Gateway struct {
 	mu       sync.Mutex
 	sessions []*Session          // in no order; guarded by mu
 	links    map[*Link]struct{}  // guarded by mu
+	draining bool                // who is opened now has come too late for Drain to see; guarded by mu
 	members  map[int64]*Session  // the newest session of each; older ones follow by older; guarded by mu
+	claims   map[int64]*claim    // logins under way, by member; guarded by mu
 	revoked  map[int64]time.Time // members that are refused, and until when; guarded by mu
 	sweep    int                 // size of revoked at which the past ones are dropped; guarded by mu
 	empty    chan struct{}       // closed when there are no sessions and links; nil while nobody waits; guarded by mu
@@ -80,14 +82,19 @@ func (g *Gateway) Open(c Conn) *Session {
 
 // OpenProtocol starts a session in another protocol: a door. Such a session is anonymous
 // until the protocol says otherwise, and the time it may take to is the protocol's business.
-// wait, if not nil, must be run where waiting is allowed, before the first Receive.
-func (g *Gateway) OpenProtocol(c Conn, p Protocol) (s *Session, wait func()) {
-	s = g.open(c, p)
+// open is what the protocol does first, before any Receive; if it panics, the session is over.
+func (g *Gateway) OpenProtocol(c Conn, p Protocol, open func(*Session)) *Session {
+	s := g.open(c, p)
+	opened := false
+	defer func() {
+		if !opened {
+			s.Closed(CloseInternal) // the transport was not given a handler to tell
+		}
+	}()
 	s.becomeAnonymous()
-	if o, ok := p.(Opener); ok {
-		wait = o.Open(s)
-	}
-	return s, wait
+	open(s)
+	opened = true
+	return s
 }
 
 func (g *Gateway) open(c Conn, p Protocol) *Session {
@@ -96,10 +103,14 @@ func (g *Gateway) open(c Conn, p Protocol) *Session {
 	g.mu.Lock()
 	s.index = len(g.sessions)
 	g.sessions = append(g.sessions, s)
+	draining := g.draining
 	g.mu.Unlock()
 	g.counts[pending].Add(1)
 	if g.opts.Tail.Active() {
 		g.opts.Tail.Event(stat.Event{Kind: stat.EventConnect, Session: s.id, Remote: c.Remote()})
+	}
+	if draining {
+		s.Close(CloseServiceRestart)
 	}
 	return s
 }
@@ -128,24 +139,57 @@ func (g *Gateway) left() {
 	}
 }
 
-// enter makes s the newest session of member. If there are too many, it takes out and returns
-// the oldest, which is to be closed: that one no longer counts, however long closing takes. A
-// revoked member does not enter.
-func (g *Gateway) enter(s *Session, member int64) (oldest *Session, ok bool) {
+// A claim is what the logins of one member under way share.
+type claim struct {
+	logins int  // guarded by Gateway.mu
+	void   bool // Disconnect was called: whatever was proved before counts no more; guarded by Gateway.mu
+}
+
+// claim begins a login of member, which unclaim ends.
+func (g *Gateway) claim(member int64) *claim {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	c := g.claims[member]
+	if c == nil {
+		c = new(claim)
+		if g.claims == nil {
+			g.claims = make(map[int64]*claim)
+		}
+		g.claims[member] = c
+	}
+	c.logins++
+	return c
+}
+
+func (g *Gateway) unclaim(member int64, c *claim) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if c.logins--; c.logins == 0 && g.claims[member] == c {
+		delete(g.claims, member)
+	}
+}
+
+// enter makes s the newest session of member, by the right of c, or of the session's protocol if
+// that is nil. If there are too many, it takes out and returns the oldest, which is to be closed:
+// that one no longer counts, however long closing takes. The error is errRevoked, or errVoid.
+func (g *Gateway) enter(s *Session, member int64, c *claim) (oldest *Session, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if until, revoked := g.revoked[member]; revoked {
 		if time.Now().Before(until) {
-			return nil, false
+			return nil, errRevoked
 		}
 		delete(g.revoked, member)
+	}
+	if c != nil && c.void {
+		return nil, errVoid
 	}
 	g.leave(s) // a script and a backend may say at once who it is
 	s.listed = member
 	s.older = g.members[member]
 	g.members[member] = s
 	if g.opts.MaxPerMember <= 0 {
-		return nil, true
+		return nil, nil
 	}
 	n := 0
 	for o := s; o != nil; o = o.older {
@@ -153,10 +197,10 @@ func (g *Gateway) enter(s *Session, member int64) (oldest *Session, ok bool) {
 		oldest = o
 	}
 	if n <= g.opts.MaxPerMember {
-		return nil, true
+		return nil, nil
 	}
 	g.leave(oldest)
-	return oldest, true
+	return oldest, nil
 }
 
 // exit undoes enter.
@@ -213,8 +257,15 @@ func (g *Gateway) of(member int64) (out []*Session) {
 	return out
 }
 
-// Disconnect closes every session of member with code and returns how many there were.
+// Disconnect closes every session of member with code and returns how many there were. A login
+// under way is proved again, as if it came later.
 func (g *Gateway) Disconnect(member int64, code CloseCode) int {
+	g.mu.Lock()
+	if c := g.claims[member]; c != nil { // has not entered yet
+		c.void = true
+		delete(g.claims, member)
+	}
+	g.mu.Unlock()
 	sessions := g.of(member)
 	for _, s := range sessions {
 		s.conn.Close(code, code.Reason())
@@ -290,16 +341,17 @@ func (g *Gateway) Reauthorize() {
 }
 
 // Drain closes every session with 1012, in random order and spread evenly over window, and
-// returns when all are gone or ctx ends. The links of backends go first.
+// returns when all are gone or ctx ends. The links of backends go first; who comes later is
+// closed at once.
 func (g *Gateway) Drain(ctx context.Context, window time.Duration) {
 	g.mu.Lock()
-	links := slices.Collect(maps.Keys(g.links))
+	g.draining = true
+	links, sessions := slices.Collect(maps.Keys(g.links)), slices.Clone(g.sessions)
 	g.mu.Unlock()
 	for _, l := range links {
 		l.leave()
 	}
 	const step = 10 * time.Millisecond
-	sessions := g.all()
 	rand.Shuffle(len(sessions), func(i, j int) { sessions[i], sessions[j] = sessions[j], sessions[i] })
 	steps := max(int(window/step), 1)
 	tick := time.NewTicker(step)

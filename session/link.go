@@ -39,11 +39,15 @@ func (g *Gateway) OpenLink(c Conn, p *push.Link) *Link {
 	l := &Link{conn: c, gateway: g, push: p}
 	l.room.L = &l.mu
 	g.mu.Lock()
-	defer g.mu.Unlock()
 	if g.links == nil {
 		g.links = make(map[*Link]struct{})
 	}
 	g.links[l] = struct{}{}
+	draining := g.draining
+	g.mu.Unlock()
+	if draining {
+		l.leave()
+	}
 	return l
 }
 

@@ -50,6 +50,9 @@ var (
 	errRevoked = fmt.Errorf("%w: member is revoked", ErrUnauthorized)
 )
 
+// errVoid is returned to a login whose member was disconnected meanwhile.
+var errVoid = errors.New("login is void")
+
 // verify asks the authenticator and answers the client.
 func (s *Session) verify(c command, claim Credentials, state kind) {
 	o := &s.gateway.opts
@@ -59,20 +62,16 @@ func (s *Session) verify(c command, claim Credentials, state kind) {
 		age := time.Duration(s.gateway.now()-s.opened) * time.Millisecond // right although both start over after 49 days
 		deadline = began.Add(o.AuthDeadline - age)
 	}
-	id, err := Identity{}, errNobody
+	err := errNobody
 	allowed := o.Failures == nil || o.Failures.Allowed(claim.Remote) // also for guesses over one connection
 	if !allowed {
 		err = errTooMany
 	} else if o.Auth != nil {
 		ctx, cancel := context.WithDeadline(context.Background(), deadline)
-		id, err = o.Auth.Authenticate(ctx, claim)
+		for err = errVoid; err == errVoid; { // what was proved before a disconnect counts no more
+			err = s.prove(ctx, claim)
+		}
 		cancel()
-	}
-	if err == nil && !id.Expires.IsZero() && !began.Before(id.Expires) {
-		err = errExpired
-	}
-	if err == nil && !s.become(claim.Member, id) {
-		err = errRevoked
 	}
 	took := time.Since(began)
 	switch {
@@ -87,6 +86,7 @@ func (s *Session) verify(c command, claim Credentials, state kind) {
 		if state == known { // with other roles, perhaps
 			s.reauthorize()
 		}
+	case errors.Is(err, ErrClosed): // nobody is there to be answered
 	case errors.Is(err, ErrUnauthorized):
 		o.Metrics.Authenticated(stat.AuthUnauthorized, took)
 		o.Logger.Debug("token refused", "session", s.id, "member", claim.Member, "remote", claim.Remote, "err", err)
@@ -105,6 +105,22 @@ func (s *Session) verify(c command, claim Credentials, state kind) {
 	}
 }
 
+// prove asks the authenticator once, and makes s who it says to be.
+func (s *Session) prove(ctx context.Context, who Credentials) error {
+	g := s.gateway
+	c := g.claim(who.Member)
+	defer g.unclaim(who.Member, c)
+	began := time.Now()
+	id, err := g.opts.Auth.Authenticate(ctx, who)
+	if err != nil {
+		return err
+	}
+	if !id.Expires.IsZero() && !began.Before(id.Expires) {
+		return errExpired
+	}
+	return s.become(who.Member, id, c)
+}
+
 // refuse answers 401. A session that was somebody stays so; a new one is anonymous from now
 // on, or closed where nobody may be. The reason err is not for the client.
 func (s *Session) refuse(c command, state kind, err error) {
@@ -121,30 +137,30 @@ func (s *Session) refuse(c command, state kind, err error) {
 // anonymous.
 func (s *Session) becomeAnonymous() {
 	s.deadline(0, nil)
-	s.become(apps.Anonymous, Identity{})
+	s.become(apps.Anonymous, Identity{}, nil)
 }
 
 // Become makes an anonymous session the given member's, or renews who it is: what a protocol
 // does that authenticates its clients by itself. It reports whether the member may enter.
 func (s *Session) Become(member int64, roles []string) bool {
-	ok := s.become(member, Identity{Roles: roles})
+	ok := s.become(member, Identity{Roles: roles}, nil) == nil
 	if s.gateway.opts.Tail.Active() {
 		s.showBecome(member, ok)
 	}
 	return ok
 }
 
-// become records who the session is from now on. It reports false, and changes nothing, for
-// a member who is revoked and for a session whose connection is gone.
-func (s *Session) become(id int64, who Identity) bool {
+// become records who the session is from now on, by the right of c as in [Gateway.enter]. On
+// error, one of enter's, or ErrClosed when the connection is gone, nothing is changed.
+func (s *Session) become(id int64, who Identity, c *claim) error {
 	if id > 0 {
 		s.mu.Lock()
 		listed := s.state == known
 		s.mu.Unlock()
 		if !listed {
-			oldest, ok := s.gateway.enter(s, id)
-			if !ok {
-				return false
+			oldest, err := s.gateway.enter(s, id, c)
+			if err != nil {
+				return err
 			}
 			if oldest != nil {
 				s.gateway.opts.Metrics.Refused(stat.ReasonMemberConnections)
@@ -160,7 +176,7 @@ func (s *Session) become(id int64, who Identity) bool {
 	if s.gone {
 		s.mu.Unlock()
 		s.gateway.exit(s) // Closed may have been before enter
-		return false
+		return ErrClosed
 	}
 	s.gateway.counts[s.state].Add(-1)
 	s.gateway.counts[state].Add(1)
@@ -173,7 +189,7 @@ func (s *Session) become(id int64, who Identity) bool {
 	for _, sub := range subs {
 		sub.SetMember(id)
 	}
-	return true
+	return nil
 }
 
 // arm sets the timer to what comes next in the life of the session's token: the warning, or

@@ -15,12 +15,6 @@ type Protocol interface {
 	Encoding() *push.Encoding
 }
 
-// Opener is implemented by protocols that act when a client connects.
-type Opener interface {
-	// Open is called once, before the first Receive; the result is as Receive's.
-	Open(s *Session) (wait func())
-}
-
 // Closer is implemented by protocols that act when a client is gone.
 type Closer interface {
 	// Closed is called once, after the last Receive.

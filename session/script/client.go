@@ -49,7 +49,6 @@ type entry struct {
 
 var (
 	_ session.Protocol = (*client)(nil)
-	_ session.Opener   = (*client)(nil)
 	_ session.Closer   = (*client)(nil)
 )
 
@@ -80,17 +79,12 @@ func (c *client) Receive(s *session.Session, op push.Opcode, data []byte) (wait 
 	}
 }
 
-// Open implements [session.Opener].
-func (c *client) Open(s *session.Session) (wait func()) {
+// open makes the client known to scripts, and runs on_handshake.
+func (c *client) open(s *session.Session, r *http.Request) {
 	h := c.door.host
 	c.session = s
 	c.id = h.first + int64(s.ID())
 	h.clients.Store(c.id, c)
-	return nil
-}
-
-// handshake runs on_handshake.
-func (c *client) handshake(r *http.Request) {
 	c.call(func(s *state) (*lua.LFunction, []lua.LValue) {
 		if s.onHandshake == nil {
 			return nil, nil

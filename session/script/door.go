@@ -38,9 +38,7 @@ type Door struct {
 // the script's on_handshake; it may wait. The result is what the transport drives.
 func (d *Door) Open(conn session.Conn, r *http.Request) session.Handler {
 	c := &client{door: d}
-	s, _ := d.host.opts.Gateway.OpenProtocol(conn, c)
-	c.handshake(r)
-	return s
+	return d.host.opts.Gateway.OpenProtocol(conn, c, func(s *session.Session) { c.open(s, r) })
 }
 
 // closes reports whether the script wants to know of connections that are gone.
