@@ -62,7 +62,7 @@ type Config struct {
 	MaxConnections           *int    `env:"MAX_CONNECTIONS" default:"90 % of the file descriptor limit" allowed:"0.." doc:"connections at once"`
 	MaxConnectionsPerMember  int     `env:"MAX_CONNECTIONS_PER_MEMBER" envDefault:"0" allowed:"0.." doc:"connections of one member at once; the oldest goes"`
 	MaxConnectionsPerAddress int     `env:"MAX_CONNECTIONS_PER_ADDRESS" envDefault:"0" allowed:"0.." doc:"connections of one address (IPv6: /64) at once"`
-	MaxHandshakes            int     `env:"MAX_HANDSHAKES" envDefault:"256" allowed:"0.." doc:"handshakes at once; more wait"`
+	MaxHandshakes            int     `env:"MAX_HANDSHAKES" envDefault:"256" allowed:"0.." doc:"handshakes at once, of each endpoint; more wait"`
 	HandshakeRate            float64 `env:"HANDSHAKE_RATE" envDefault:"0" allowed:"0.." doc:"handshakes per second"`
 	CommandRate              float64 `env:"COMMAND_RATE" envDefault:"50" allowed:"0.." doc:"commands per second and session"`
 	CommandBurst             int     `env:"COMMAND_BURST" envDefault:"256" allowed:"1.." doc:"commands that a session may send at once"`

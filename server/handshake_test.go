@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"ws-gateway/push"
 	"ws-gateway/server"
 	"ws-gateway/server/servertest"
 )
@@ -101,6 +102,48 @@ func TestP07Handshake(t *testing.T) {
 			}
 			if c.header[0] != "" && resp.Header.Get(c.header[0]) != c.header[1] {
 				t.Errorf("%s is %q, want %q", c.header[0], resp.Header.Get(c.header[0]), c.header[1])
+			}
+		})
+	}
+}
+
+// A refused handshake is the connection's last request; any other is not.
+func TestRefusedHandshakeEndsTheConnection(t *testing.T) {
+	g := servertest.Start(t, func(o *servertest.Options) { o.Keys = push.KeysOptions{Keys: []string{"key"}} })
+	for _, c := range []struct {
+		name, request string
+		status        int
+		ends          bool
+	}{
+		{"origin", "GET / HTTP/1.1\r\n" + goodHandshake + "Origin: https://evil.example\r\n", 403, true},
+		{"version", "GET / HTTP/1.1\r\n" + without("Sec-WebSocket-Version: 13", "Sec-WebSocket-Version: 8\r\n"), 426, true},
+		{"key", "GET / HTTP/1.1\r\n" + without("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", ""), 400, true},
+		{"headers", "GET / HTTP/1.1\r\n" + goodHandshake + numbered(200), 431, true},
+		{"push key", "GET /push HTTP/1.1\r\n" + goodHandshake, 401, true},
+		{"no such door", "GET /nowhere HTTP/1.1\r\n" + goodHandshake, 404, true},
+		{"no handshake", "GET / HTTP/1.1\r\nHost: localhost\r\n", 426, false},
+		{"no such page", "GET /nowhere HTTP/1.1\r\nHost: localhost\r\n", 404, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			conn, r := raw(t, g, c.request+"\r\n")
+			resp, err := http.ReadResponse(r, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			io.Copy(io.Discard, resp.Body)
+			if resp.StatusCode != c.status || resp.Close != c.ends {
+				t.Errorf("answered %d, which says that the connection ends: %t", resp.StatusCode, resp.Close)
+			}
+			if !c.ends {
+				io.WriteString(conn, "GET /client.js HTTP/1.1\r\nHost: localhost\r\n\r\n")
+				if resp, err := http.ReadResponse(r, nil); err != nil || resp.StatusCode != 200 {
+					t.Errorf("the next request: %v", err)
+				}
+				return
+			}
+			began := time.Now()
+			if n, err := io.Copy(io.Discard, r); err != nil || n != 0 || time.Since(began) > 10*time.Second {
+				t.Errorf("the connection ended with %v after %v and %d bytes more", err, time.Since(began), n)
 			}
 		})
 	}

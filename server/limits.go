@@ -24,7 +24,7 @@ import (
 type Limits struct {
 	Connections   int     // at once; a push is answered beyond it too
 	PerAddress    int     // connections of one address at once; of IPv6, one /64
-	Handshakes    int     // at once; more wait, for up to 5 s
+	Handshakes    int     // at once, of one endpoint; more wait, for up to 5 s
 	HandshakeRate float64 // a second, in bursts of as many
 	// Memory is the bytes that the process may have. At 85 % of it in use there are no new
 	// connections.
@@ -63,7 +63,6 @@ type limiter struct {
 	Limits
 	memory  memory
 	rate    *rate.Limiter // nil: no limit
-	turns   chan struct{} // has an item for each handshake under way; nil: no limit
 	seats   atomic.Int64
 	mu      sync.Mutex
 	crowded map[netip.Prefix]*crowd // guarded by mu
@@ -78,9 +77,6 @@ type crowd struct {
 func newLimiter(l Limits) *limiter {
 	x := &limiter{Limits: l, crowded: make(map[netip.Prefix]*crowd)}
 	x.memory.limit = float64(l.Memory) * memoryShare
-	if l.Handshakes > 0 {
-		x.turns = make(chan struct{}, l.Handshakes)
-	}
 	if l.HandshakeRate > 0 {
 		x.rate = rate.NewLimiter(rate.Limit(l.HandshakeRate), max(1, int(l.HandshakeRate)))
 	}
@@ -154,29 +150,41 @@ func (l *limiter) take(remote netip.Addr) (*seat, *refusal) {
 	return s, nil
 }
 
-// turn waits until there are few enough handshakes under way. Whoever gets nil calls done.
-func (l *limiter) turn(ctx context.Context) *refusal {
-	if l.turns == nil {
+// turns has an item for each handshake of one endpoint under way; nil is no limit. Each endpoint
+// has its own, for a door's script may wait for others before its handshake is over, and no
+// other client has to wait for that.
+type turns chan struct{}
+
+func newTurns(n int) turns {
+	if n <= 0 {
+		return nil
+	}
+	return make(turns, n)
+}
+
+// take waits for a turn, which done ends.
+func (t turns) take(ctx context.Context) *refusal {
+	if t == nil {
 		return nil
 	}
 	select {
-	case l.turns <- struct{}{}:
+	case t <- struct{}{}:
 		return nil
 	default:
 	}
 	ctx, cancel := context.WithTimeout(ctx, handshakeWait)
 	defer cancel()
 	select {
-	case l.turns <- struct{}{}:
+	case t <- struct{}{}:
 		return nil
 	case <-ctx.Done():
 		return busy("too many handshakes", stat.ReasonHandshakes)
 	}
 }
 
-func (l *limiter) done() {
-	if l.turns != nil {
-		<-l.turns
+func (t turns) done() {
+	if t != nil {
+		<-t
 	}
 }
 

@@ -102,7 +102,8 @@ func TestLimitHandshakeRate(t *testing.T) {
 	}
 }
 
-// Handshakes beyond the limit wait for their turn, but not for ever.
+// Handshakes beyond the limit wait for their turn, but not for ever, and for none of another
+// endpoint's.
 func TestLimitHandshakes(t *testing.T) {
 	t.Parallel()
 	entered, leave := make(chan struct{}, 2), make(chan struct{})
@@ -129,14 +130,18 @@ func TestLimitHandshakes(t *testing.T) {
 	slow := handshake("/slow")
 	<-entered
 	start := time.Now()
-	impatient := handshake("/")
+	if got := status(handshake("/")); got != 101 || time.Since(start) > 4*time.Second {
+		t.Errorf("a handshake at another endpoint: %d after %v, want 101", got, time.Since(start))
+	}
+	start = time.Now()
+	impatient := handshake("/slow")
 	if got := status(impatient); got != 503 || time.Since(start) < 4*time.Second {
 		t.Errorf("a handshake without a turn: %d after %v, want 503 after 5 s", got, time.Since(start))
 	}
 	if got := refusedBy(t, g, "handshakes"); got != "1" {
 		t.Errorf("refused by handshakes: %s, want 1", got)
 	}
-	patient := handshake("/")
+	patient := handshake("/slow")
 	close(leave)
 	if got := status(slow); got != 101 {
 		t.Errorf("the slow handshake: %d, want 101", got)

@@ -65,6 +65,11 @@ func (s *Server) link(c session.Conn, r *http.Request) session.Handler {
 // serveHTTP is what the client listener serves.
 func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	defer s.recovered("http", w)
+	if hasToken(r.Header["Upgrade"], "websocket") {
+		// A WebSocket client whose handshake is refused has no other use for the connection: it must
+		// close it (RFC 6455, section 4.1), and if it does not, the gateway need not keep it.
+		w.Header().Set("Connection", "close")
+	}
 	s.router.ServeHTTP(w, r)
 }
 

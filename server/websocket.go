@@ -21,6 +21,7 @@ const notWebSocket = "this is a WebSocket endpoint: connect with a WebSocket cli
 
 // websocket returns the endpoint of a door.
 func (s *Server) websocket(open Door) http.Handler {
+	turns := newTurns(s.opts.Limits.Handshakes)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		if no := s.check(r); no != nil {
@@ -32,11 +33,11 @@ func (s *Server) websocket(open Door) http.Handler {
 			s.refuse(w, &refusal{http.StatusTooManyRequests, "too many refused tokens from this address", stat.ReasonAuthFailures, time.Minute})
 			return
 		}
-		if no := s.limits.turn(r.Context()); no != nil {
+		if no := turns.take(r.Context()); no != nil {
 			s.refuse(w, no)
 			return
 		}
-		defer s.limits.done()
+		defer turns.done()
 		seat, no := s.limits.take(remote)
 		if no != nil {
 			s.refuse(w, no)
@@ -69,13 +70,10 @@ func (s *Server) refuse(w http.ResponseWriter, no *refusal) {
 	h := w.Header()
 	h.Set("Content-Type", "text/plain; charset=utf-8")
 	h.Set("X-Content-Type-Options", "nosniff")
-	switch no.status {
-	case http.StatusUpgradeRequired: // RFC 9110, section 15.5.22
+	if no.status == http.StatusUpgradeRequired { // RFC 9110, section 15.5.22
 		h.Set("Upgrade", "websocket")
-		h.Set("Connection", "Upgrade")
+		h.Add("Connection", "Upgrade")
 		h.Set("Sec-Websocket-Version", "13")
-	case http.StatusBadRequest: // do not wait for its body
-		h.Set("Connection", "close")
 	}
 	if no.retry > 0 {
 		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(no.retry.Seconds()))))
