@@ -79,6 +79,7 @@ func serve(ctx context.Context, call *command.Call) error {
 	if err := call.NoFlags("serve"); err != nil {
 		return err
 	}
+	eachHangup := command.CatchHangups() // whoever sends one cannot know whether the gateway is up
 	c, err := call.Config()
 	if err != nil {
 		return err
@@ -165,7 +166,7 @@ func serve(ctx context.Context, call *command.Call) error {
 		connections.Close()
 		return err
 	}
-	defer command.OnHangup(func() { reload() })()
+	defer eachHangup(func() { reload() })()
 	greet(l, c, v, srv, parts.keys.Generated())
 	return srv.Serve(ctx)
 }

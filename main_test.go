@@ -884,6 +884,43 @@ func TestReload(t *testing.T) {
 	})
 }
 
+// C02: a SIGHUP that comes while the gateway starts is carried out when it is up.
+func TestReloadBeforeTheStart(t *testing.T) {
+	dir := t.TempDir()
+	rules, pid := filepath.Join(dir, "apps.yaml"), filepath.Join(dir, "pid")
+	if err := syscall.Mkfifo(rules, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	give := func(text string, before func()) {
+		f, err := os.OpenFile(rules, os.O_WRONLY, 0) // waits until the gateway reads it
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer f.Close()
+		before()
+		if _, err := f.WriteString(text); err != nil {
+			t.Error(err)
+		}
+	}
+	go give("apps: {first: {}}", func() {
+		b, err := os.ReadFile(pid)
+		if err != nil {
+			t.Error(err)
+		}
+		n, _ := strconv.Atoi(strings.TrimSpace(string(b)))
+		if err := syscall.Kill(n, syscall.SIGHUP); err != nil {
+			t.Error(err)
+		}
+	})
+	p := startAs(t, []string{"bash", "-c", "echo $$ >" + pid + " && exec " + filepath.Join(bin, "ws-gateway")}, "WSGW_APPS_FILE="+rules)
+	give("apps: {second: {}}", func() {})
+	p.wait(`"msg":"reloaded"`)
+	if _, stat := p.get(p.stat + "/stat"); stat != "second 0\n" {
+		t.Errorf("apps after the reload: %q", stat)
+	}
+}
+
 func TestR01OpenFiles(t *testing.T) {
 	p := startAs(t, []string{"bash", "-c", "ulimit -n 256 && exec " + filepath.Join(bin, "ws-gateway")}, "WSGW_MAX_HANDSHAKES=0")
 	const allowed = 256 - 64 // the reserve is more than 10 % of so few

@@ -21,19 +21,22 @@ func Interrupted() context.Context {
 	return ctx
 }
 
-// OnHangup calls f at every SIGHUP until the function that it returns is called.
-func OnHangup(f func()) (stop func()) {
+// CatchHangups keeps SIGHUP from ending the process. What it returns is called once, and calls f
+// at every SIGHUP from then on, and at one that came before, until stop.
+func CatchHangups() (each func(f func()) (stop func())) {
 	hangup, done := make(chan os.Signal, 1), make(chan struct{})
 	signal.Notify(hangup, syscall.SIGHUP)
-	go func() {
-		defer close(done)
-		for range hangup {
-			f()
+	return func(f func()) (stop func()) {
+		go func() {
+			defer close(done)
+			for range hangup {
+				f()
+			}
+		}()
+		return func() {
+			signal.Stop(hangup)
+			close(hangup)
+			<-done
 		}
-	}()
-	return func() {
-		signal.Stop(hangup)
-		close(hangup)
-		<-done
 	}
 }
