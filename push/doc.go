@@ -7,6 +7,9 @@
 // that is pending, joins an app's messages into one [Frame], and hands that to each
 // [Subscription] (subscription.go), which knows what its subscriber may see and already has.
 //
+// What a subscriber missed while it was away is read from the log in pages, which all that come
+// back at the same time share ([Hub.Replay], page.go).
+//
 // The topic (topic.go) is what a node knows of an app that has subscribers here; the log is
 // what the cluster knows of its past.
 //
@@ -17,5 +20,5 @@
 // topic.mu. A subscriber's methods are called
 // with Subscription.mu held and take no lock of this package. The locks of a [Log] come
 // after LocalBus.stripes, topic.mu and Subscription.mu, and nothing of this package is
-// called under them.
+// called under them. pages.mu is held while no other lock is taken.
 package push

@@ -86,7 +86,7 @@ type Hub struct {
 	topics map[string]*topic // guarded by mu
 	events map[string]*topic // of those who hear who joins and leaves an app; guarded by mu
 
-	replays  replays
+	pages    pages
 	reserved atomic.Int64 // deliveries of pushes that were admitted and are not with the shards yet
 	dedup    dedup
 
@@ -124,6 +124,7 @@ func NewHub(opts Options) *Hub {
 	}
 	h.opts.MaxQueueTime = cmp.Or(opts.MaxQueueTime, 250*time.Millisecond)
 	h.opts.MaxText = cmp.Or(opts.MaxText, 64<<10)
+	h.pages.log = h.log
 	h.dedup.max, h.dedup.metrics = cmp.Or(opts.MaxIdempotencyKeys, defaultMaxKeys), opts.Metrics
 	h.shards = make([]*shard, cmp.Or(opts.Shards, runtime.GOMAXPROCS(0)))
 	for i := range h.shards {

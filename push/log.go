@@ -15,7 +15,8 @@ type Log interface {
 	// With app.History.Size 0 it only numbers m. An error that is ErrUnknownOutcome means
 	// that m may have been kept all the same; any other one means that it was not.
 	Append(ctx context.Context, app *apps.App, m *Message) error
-	// Since returns what q asks for. Its messages are shared: nobody changes them.
+	// Since returns what q asks for, up to the newest message or further than any position that
+	// Top or the bus has told of before. Its messages are shared: nobody changes them.
 	Since(ctx context.Context, q Query) (Page, error)
 	// Top returns the position of app's newest message, offset 0 when it never had one.
 	Top(app string) Position
@@ -33,10 +34,11 @@ type LogMeter interface {
 type Query struct {
 	App    string
 	Member int64  // whose private messages are included; Everybody for none
+	All    bool   // everybody's private messages are, for a reader who keeps them apart
 	After  uint64 // messages after this offset; ignored with Last > 0
 	Last   int    // only the newest this many, if > 0
-	Upto   uint64 // no messages after this offset; 0 for the log's top
 	Limit  int    // at most this many messages; 0 for all
+	Bytes  int    // and at most so many bytes of text, but one message in any case; 0 for all
 }
 
 // A Page is a part of an app's log, oldest message first.
@@ -47,7 +49,7 @@ type Page struct {
 	// Floor is the offset of the newest message that the query would have been about if it
 	// were still kept. A log that has forgotten it says the highest that it may be.
 	Floor uint64
-	// More reports that Query.Limit cut the page.
+	// More reports that Query.Limit or Bytes cut the page.
 	More bool
 }
 

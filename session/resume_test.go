@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 
 	"ws-gateway/push"
 	"ws-gateway/session"
@@ -312,26 +313,28 @@ func TestH03UnsubscribeEndsTheCatchUp(t *testing.T) {
 
 // H04: however many come back at once, and from where: what they missed is encoded once.
 func TestH04ResumesShareTheirBytes(t *testing.T) {
-	w := newWorld(t, short, nil)
-	epoch := w.fill(200, "")
-	const clients = 10_000
-	ends := map[*byte]int{}
-	for i := range clients {
-		p := sessiontest.NewPipe(t)
-		p.Attach(w.gateway.Open(p))
-		p.Receive(stranger)
-		p.Receive(at("deep", epoch, uint64(i%50)))
-		if n := len(p.Unread()); n != 2+200-i%50 {
-			t.Fatalf("client %d got %d messages", i, n)
+	synctest.Test(t, func(t *testing.T) { // at once: no time passes
+		w := newWorld(t, short, nil)
+		epoch := w.fill(200, "")
+		const clients = 10_000
+		ends := map[*byte]int{}
+		for i := range clients {
+			p := sessiontest.NewPipe(t)
+			p.Attach(w.gateway.Open(p))
+			p.Receive([]string{stranger, member42}[i/50%2])
+			p.Receive(at("deep", epoch, uint64(i%50)))
+			if n := len(p.Unread()); n != 2+200-i%50 {
+				t.Fatalf("client %d got %d messages", i, n)
+			}
+			for _, f := range p.Frames()[2:] {
+				ends[&f.Data[len(f.Data)-1]]++
+			}
+			p.Hangup(session.CloseAbnormal)
 		}
-		for _, f := range p.Frames()[2:] {
-			ends[&f.Data[len(f.Data)-1]]++
+		if len(ends) != 1 {
+			t.Errorf("the messages were encoded %d times for %d clients", len(ends), clients)
 		}
-		p.Hangup(session.CloseAbnormal)
-	}
-	if len(ends) != 1 {
-		t.Errorf("the messages were encoded %d times for %d clients", len(ends), clients)
-	}
+	})
 }
 
 // BenchmarkResume measures what resuming costs beside the network.

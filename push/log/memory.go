@@ -179,23 +179,25 @@ func (l *Memory) Since(_ context.Context, q push.Query) (push.Page, error) {
 	l.bytes.Add(h.bytes - before)
 
 	page := push.Page{Top: push.Position{Epoch: l.epoch, Offset: h.top}, Floor: h.public.lost}
-	if q.Member > 0 {
+	switch {
+	case q.All:
+		page.Floor = h.floor()
+	case q.Member > 0:
 		page.Floor = max(page.Floor, h.chain(q.Member).lost)
 	}
-	found := h.messages
-	if q.Upto > 0 {
-		found = found[:sort.Search(len(found), func(i int) bool { return found[i].Offset > q.Upto })]
-	}
 	if q.Last > 0 {
-		page.Messages = newest(found, q.Member, q.Last)
+		page.Messages = newest(h.messages, q, q.Last)
 		return page, nil
 	}
-	found = found[sort.Search(len(found), func(i int) bool { return found[i].Offset > q.After }):]
-	for _, m := range found {
-		if m.Private() && m.Member != q.Member {
+	first := sort.Search(len(h.messages), func(i int) bool { return h.messages[i].Offset > q.After })
+	bytes := 0
+	for _, m := range h.messages[first:] {
+		if !asked(q, m) {
 			continue
 		}
-		if q.Limit > 0 && len(page.Messages) == q.Limit {
+		n := len(page.Messages)
+		bytes += len(m.Text)
+		if q.Limit > 0 && n == q.Limit || q.Bytes > 0 && bytes > q.Bytes && n > 0 {
 			page.More = true
 			break
 		}
@@ -204,12 +206,15 @@ func (l *Memory) Since(_ context.Context, q push.Query) (push.Page, error) {
 	return page, nil
 }
 
-// newest returns the last n of ms that member may see, oldest first.
-func newest(ms []*push.Message, member int64, n int) []*push.Message {
+// asked reports whether q is about m.
+func asked(q push.Query, m *push.Message) bool { return q.All || !m.Private() || m.Member == q.Member }
+
+// newest returns the last n of ms that q is about, oldest first.
+func newest(ms []*push.Message, q push.Query, n int) []*push.Message {
 	out := make([]*push.Message, min(n, len(ms)))
 	at := len(out)
 	for i := len(ms) - 1; i >= 0 && at > 0; i-- {
-		if !ms[i].Private() || ms[i].Member == member {
+		if asked(q, ms[i]) {
 			at--
 			out[at] = ms[i]
 		}
@@ -352,6 +357,14 @@ func (l *Memory) forget(name string, h *history) {
 }
 
 func cost(m *push.Message) int64 { return int64(len(m.Text)) + perMessage }
+
+// floor returns the offset of the newest message that is no longer kept.
+func (h *history) floor() uint64 {
+	if len(h.messages) == 0 {
+		return h.top
+	}
+	return h.messages[0].Offset - 1
+}
 
 // chain returns the chain that a message for member belongs to.
 func (h *history) chain(member int64) chain {
