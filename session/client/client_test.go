@@ -164,6 +164,16 @@ func TestClientIsRefused(t *testing.T) {
 			t.Errorf("push: %v, want 403", err)
 		}
 	})
+	t.Run("subscribe, in the code of the original", func(t *testing.T) {
+		g := servertest.Start(t, func(o *servertest.Options) {
+			o.Apps, o.Session.ForbiddenCode = "apps:\n  vip: {subscribe: [members]}\n", 200
+		})
+		_, err := dial(t, wsURL(g), quick()).Subscribe(t.Context(), "vip", client.SubscribeOptions{})
+		var reply *client.ReplyError
+		if !errors.As(err, &reply) || reply.Code != 403 {
+			t.Errorf("subscribe: %v, want 403", err)
+		}
+	})
 	t.Run("nobody there", func(t *testing.T) {
 		p := newProxy(t, address(g))
 		p.setRefuse(true)

@@ -64,10 +64,14 @@ type reply struct {
 }
 
 func (r *reply) err() error {
-	if r.Code == http.StatusOK || r.Code == http.StatusAccepted {
+	code := r.Code
+	if strings.HasPrefix(r.Message, "subscribe ") && strings.HasSuffix(r.Message, " forbidden") {
+		code = http.StatusForbidden // whatever WSGW_FORBIDDEN_CODE is
+	}
+	if code == http.StatusOK || code == http.StatusAccepted {
 		return nil
 	}
-	return &ReplyError{r.Code, r.Message, time.Duration(r.Seconds) * time.Second}
+	return &ReplyError{code, r.Message, time.Duration(r.Seconds) * time.Second}
 }
 
 // An envelope is everything that the gateway sends.
