@@ -83,7 +83,7 @@ func Start(t testing.TB, change ...func(*Options)) *Gateway {
 		done:    make(chan struct{}),
 		http:    &http.Client{Transport: &http.Transport{TLSClientConfig: o.TLS}, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
 	}
-	logger := slog.New(slog.NewTextHandler(&testLog{t: t}, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	logger := slog.New(slog.NewTextHandler(newTestLog(t), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	or := func(l *slog.Logger) *slog.Logger {
 		if l != nil {
 			return l
@@ -253,11 +253,30 @@ func (g *Gateway) do(method, url, body string, header ...string) (*http.Response
 	return resp, string(answer), err
 }
 
-// A testLog writes to the test's own log, until the test is over.
-type testLog struct{ t testing.TB }
+// A testLog writes to the test's own log, until the test is over: net/http waits for no
+// goroutine of a connection that was hijacked or cut, and may speak of it late.
+type testLog struct {
+	t    testing.TB
+	mu   sync.Mutex
+	over bool // guarded by mu
+}
+
+func newTestLog(t testing.TB) *testLog {
+	l := &testLog{t: t}
+	t.Cleanup(func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.over = true
+	})
+	return l
+}
 
 func (l *testLog) Write(p []byte) (int, error) {
 	l.t.Helper()
-	l.t.Log(strings.TrimSuffix(string(p), "\n"))
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.over {
+		l.t.Log(strings.TrimSuffix(string(p), "\n"))
+	}
 	return len(p), nil
 }
