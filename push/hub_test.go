@@ -16,6 +16,7 @@ import (
 	"ws-gateway/apps"
 	"ws-gateway/push"
 	"ws-gateway/push/log"
+	"ws-gateway/push/presence"
 )
 
 // An inbox is a subscriber that keeps the text of everything it receives.
@@ -415,5 +416,24 @@ func check(t *testing.T, r *inbox, after uint64) {
 			t.Errorf("offset %d follows %d, which never came", offset, prev)
 		}
 		have[offset], last = true, offset
+	}
+}
+
+// A subscription that is over keeps nobody present: rules that come late, and the older
+// subscription that it was to replace, are as if it had never been.
+func TestPresenceOfASubscriptionThatIsOver(t *testing.T) {
+	h := with(t, "apps: {hall: {presence: true}}", func(o *push.Options) { o.Presence = presence.NewMemory() })
+	hall, err := h.Lookup("hall")
+	if err != nil {
+		t.Fatal(err)
+	}
+	old, _ := subscribe(t, h, "hall", 42, 0)
+	old.Start()
+	s, _ := subscribe(t, h, "hall", 42, 0)
+	s.Close()
+	s.SetRules(hall)
+	s.Replace(old)
+	if a, err := h.Members(t.Context(), hall, 0); err != nil || len(a.Members) > 0 {
+		t.Errorf("present: %+v, %v, want nobody", a, err)
 	}
 }
