@@ -298,6 +298,7 @@ func (t *turn) Value(key any) any {
 func (h *Hub) publish(t *turn, app *apps.App, m *Message) (Receipt, error) {
 	t.subscribers = 0
 	m.App = app.Name
+	_, m.Lossy = slowPolicies[app.Slow]
 	err := h.bus.Publish(t, app, m)
 	if err != nil {
 		outcome, message := "rejected", "log unavailable"

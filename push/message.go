@@ -20,6 +20,7 @@ type Message struct {
 	Member int64  // Everybody, or the only member that may see it
 	From   int64  // the member who pushed it; 0 for a backend
 	Binary bool   // Text is bytes, not text; see [Encoding]
+	Lossy  bool   // slow subscribers may not get it, by their app's rules, and are not to ask for it; set by the hub
 	Offset uint64 // in the app's log, from 1
 	Prev   uint64 // offset of the previous message of the same chain: the app's public ones, or Member's private ones; 0: none. Never too low; too high once the log had to forget that chain
 	Time   int64  // when it was accepted, Unix time in ns

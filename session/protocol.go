@@ -30,8 +30,12 @@ var (
 	positioned = &push.Encoding{Op: push.OpText, Append: func(dst []byte, m *push.Message) []byte {
 		dst = append(appendEnvelope(dst, m), `,"offset":`...)
 		dst = strconv.AppendUint(dst, m.Offset, 10)
+		prev := m.Prev
+		if m.Lossy { // a gap is nothing to cure
+			prev = 0
+		}
 		dst = append(dst, `,"prev":`...)
-		dst = strconv.AppendUint(dst, m.Prev, 10)
+		dst = strconv.AppendUint(dst, prev, 10)
 		return append(dst, '}')
 	}}
 )

@@ -152,6 +152,12 @@ func (l *Memory) write(path string) error {
 	return f.Close()
 }
 
+// The flags of a message.
+const (
+	isBinary = 1 << iota
+	isLossy
+)
+
 // A writer keeps its first error for Flush.
 type writer struct {
 	out *bufio.Writer
@@ -183,11 +189,14 @@ func (w *writer) history(h *history) {
 		w.int(m.Time)
 		w.int(m.Member)
 		w.int(m.From)
-		binary := uint64(0)
+		flags := uint64(0)
 		if m.Binary {
-			binary = 1
+			flags |= isBinary
 		}
-		w.uint(binary)
+		if m.Lossy {
+			flags |= isLossy
+		}
+		w.uint(flags)
 		w.string(m.Text)
 	}
 }
@@ -317,7 +326,8 @@ func (r *reader) history(app string) *history {
 	last := uint64(0)
 	for n := r.uint(); n > 0 && r.err == nil; n-- {
 		m := &push.Message{App: app, Offset: r.uint(), Prev: r.uint(), Time: r.int(), Member: r.int(), From: r.int()}
-		m.Binary = r.uint() == 1
+		flags := r.uint()
+		m.Binary, m.Lossy = flags&isBinary != 0, flags&isLossy != 0
 		m.Text = r.string()
 		if r.err == nil && (m.Offset <= last || m.Offset > h.chain(m.Member).newest) {
 			r.err = errDamaged

@@ -61,7 +61,7 @@ func TestN02WarmRestart(t *testing.T) {
 	live := &apps.App{Name: "live"}
 	var before []*push.Message
 	for i := range 10 {
-		m := &push.Message{App: kept.Name, Member: -1, From: 7, Binary: i%2 == 0, Text: fmt.Sprint("ü\x00", i)}
+		m := &push.Message{App: kept.Name, Member: -1, From: 7, Binary: i%2 == 0, Lossy: i%3 == 0, Text: fmt.Sprint("ü\x00", i)}
 		if err := l.Append(t.Context(), kept, m); err != nil {
 			t.Fatal(err)
 		}

@@ -19,6 +19,7 @@ import (
 	"ws-gateway/server/servertest"
 	"ws-gateway/session"
 	"ws-gateway/session/client"
+	"ws-gateway/stat"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -324,6 +325,45 @@ func TestClientNoticesGapsAndDuplicates(t *testing.T) {
 			slices.SortFunc(got, func(a, b string) int { return atoi(a) - atoi(b) }) // a gap in one chain does not hold up the other
 			if want := numbers(0, 40); !slices.Equal(got, want) {
 				t.Errorf("got %q, want %q", got, want)
+			}
+		})
+	}
+}
+
+// What an app's rules drop for a client that is too slow, it does not ask for.
+func TestClientDoesNotAskForWhatWasDropped(t *testing.T) {
+	for _, policy := range []string{"drop_oldest", "latest"} {
+		t.Run(policy, func(t *testing.T) {
+			g := servertest.Start(t, func(o *servertest.Options) {
+				o.Apps = "default: public\napps:\n  price: {slow: " + policy + ", history: {size: 100000}}\n"
+				o.Transport.QueueBytes = 128 << 10
+			})
+			p := newProxy(t, address(g))
+			c := dial(t, p.url(), quick())
+			s := subscribe(t, c, "price", client.SubscribeOptions{Missed: func() { t.Error("messages were missed") }})
+			p.stall(true)
+			pushed := 0
+			for long := strings.Repeat("x", 32<<10); g.Metrics.Snapshot().SlowDropped[policy] == 0; pushed++ {
+				publish(t, g, "price", push.Everybody, strconv.Itoa(pushed)+" "+long)
+			}
+			p.stall(false)
+			publish(t, g, "price", push.Everybody, "end")
+			got, last := 0, -1
+			for m := range s.Messages(t.Context()) {
+				if m.Text == "end" {
+					break
+				}
+				number, _, _ := strings.Cut(m.Text, " ")
+				if atoi(number) <= last {
+					t.Fatalf("got %s after %d", number, last)
+				}
+				got, last = got+1, atoi(number)
+			}
+			if got >= pushed {
+				t.Errorf("got %d of %d messages: nothing was dropped, or it was sent again", got, pushed)
+			}
+			if r := g.Metrics.Snapshot().Resumes; r != (stat.Resumes{}) {
+				t.Errorf("the client resumed: %+v", r)
 			}
 		})
 	}
