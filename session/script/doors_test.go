@@ -89,6 +89,7 @@ func TestDoors(t *testing.T) {
 			{`{"op":"join","room_id":"1003"}`, []string{`{"status":"success"}`}},
 			{`publish {"c":"room:1002","d":"x"}`, []string{`{"E":null,"r":{"s":0,"f":0}}`}},
 			{`{"op":"join","room_id":"a b"}`, []string{`{"status":"error","msg":"Invalid Room"}`}},
+			{`{"op":"join","room_id":1.5}`, []string{`{"status":"error","msg":"Invalid Room"}`}},
 			{`{"op":"quit"}`, []string{`{"status":"success"}`}},
 			{`publish {"c":"room:1003","d":"x"}`, []string{`{"E":null,"r":{"s":0,"f":0}}`}},
 			{`{"op":"dance"}`, []string{`{"status":"error","msg":"Invalid Message"}`}},

@@ -11,7 +11,7 @@ local operations = {}
 
 function operations.join(conn, request)
     local room = request.room_id
-    if type(room) == "number" then
+    if type(room) == "number" and room % 1 == 0 then
         room = string.format("%d", room)
     end
     if type(room) ~= "string" or not room:match("^%w+$") then
