@@ -146,7 +146,7 @@ func (h *Hub) AnswerHistory(r *http.Request) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	q := Query{App: app.Name, Member: Everybody}
+	q := Query{App: app.Name, Member: Everybody, Bytes: maxHistoryAnswer}
 	if s := params["member_id"]; s != "-1" {
 		member, err := natural(params, "member_id", 0, 1, maxMember)
 		if err != nil {
@@ -178,38 +178,19 @@ func (h *Hub) history(ctx context.Context, q Query) ([]byte, error) {
 		h.opts.Logger.Warn("read log", "app", q.App, "err", err)
 		return nil, &RefusedError{Status: http.StatusServiceUnavailable, Message: "log unavailable", RetryAfter: time.Second}
 	}
-	ms := cut(page.Messages, q.Last > 0)
 	b := append([]byte(`{"code":200,"app":"`), q.App...)
 	b = append(b, `","position":{"epoch":"`...)
 	b = append(b, page.Top.Epoch...)
 	b = append(b, `","offset":`...)
 	b = strconv.AppendUint(b, page.Top.Offset, 10)
 	b = append(b, `},"messages":[`...)
-	for i, m := range ms {
+	for i, m := range page.Messages {
 		if i > 0 {
 			b = append(b, ',')
 		}
 		b = appendMessage(b, m)
 	}
 	return append(b, ']', '}'), nil
-}
-
-// cut bounds ms to what fits into one answer, from the end that the caller asked for.
-func cut(ms []*Message, newest bool) []*Message {
-	size := 0
-	for i := range ms {
-		m := ms[i]
-		if newest {
-			m = ms[len(ms)-1-i]
-		}
-		if size += len(m.Text); i > 0 && size > maxHistoryAnswer {
-			if newest {
-				return ms[len(ms)-i:]
-			}
-			return ms[:i]
-		}
-	}
-	return ms
 }
 
 func appendMessage(b []byte, m *Message) []byte {

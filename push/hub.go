@@ -326,16 +326,17 @@ func (h *Hub) Fill(s *stat.Snapshot) {
 	for _, t := range topics {
 		t.mu.Lock()
 		a := stat.App{Name: t.name, Named: t.app.Named, Subscriptions: t.subs}
-		members := make(map[int64]struct{})
+		members := make([]int64, 0, t.subs)
 		for i := range t.lanes {
 			for _, sub := range t.lanes[i].subs {
 				if sub.member > 0 {
-					members[sub.member] = struct{}{}
+					members = append(members, sub.member)
 				}
 			}
 		}
 		t.mu.Unlock()
-		a.Members = len(members)
+		slices.Sort(members)
+		a.Members = len(slices.Compact(members))
 		a.Pushes, a.Deliveries = t.pushes.Load(), t.deliveries.Load()
 		s.Pushes, s.Deliveries = s.Pushes+a.Pushes, s.Deliveries+a.Deliveries
 		if meter != nil {

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/singleflight"
 )
 
+// The bounds of what is shared have no settings: they refuse nobody anything.
 const (
 	pageMessages = 256         // of one page
 	maxPages     = 64          // that are kept

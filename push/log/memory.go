@@ -186,7 +186,7 @@ func (l *Memory) Since(_ context.Context, q push.Query) (push.Page, error) {
 		page.Floor = max(page.Floor, h.chain(q.Member).lost)
 	}
 	if q.Last > 0 {
-		page.Messages = newest(h.messages, q, q.Last)
+		page.Messages = newest(h.messages, q)
 		return page, nil
 	}
 	first := sort.Search(len(h.messages), func(i int) bool { return h.messages[i].Offset > q.After })
@@ -209,15 +209,19 @@ func (l *Memory) Since(_ context.Context, q push.Query) (push.Page, error) {
 // asked reports whether q is about m.
 func asked(q push.Query, m *push.Message) bool { return q.All || !m.Private() || m.Member == q.Member }
 
-// newest returns the last n of ms that q is about, oldest first.
-func newest(ms []*push.Message, q push.Query, n int) []*push.Message {
-	out := make([]*push.Message, min(n, len(ms)))
-	at := len(out)
+// newest returns the last of ms that q asks for, oldest first.
+func newest(ms []*push.Message, q push.Query) []*push.Message {
+	out := make([]*push.Message, min(q.Last, len(ms)))
+	at, bytes := len(out), 0
 	for i := len(ms) - 1; i >= 0 && at > 0; i-- {
-		if asked(q, ms[i]) {
-			at--
-			out[at] = ms[i]
+		if !asked(q, ms[i]) {
+			continue
 		}
+		if bytes += len(ms[i].Text); q.Bytes > 0 && bytes > q.Bytes && at < len(out) {
+			break
+		}
+		at--
+		out[at] = ms[i]
 	}
 	return out[at:]
 }

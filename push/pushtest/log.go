@@ -156,6 +156,39 @@ func TestLog(t *testing.T, open func(t *testing.T) push.Log) {
 		}
 	})
 
+	t.Run("bytes", func(t *testing.T) {
+		l := open(t)
+		from := l.Top(Deep.Name).Offset
+		for _, text := range strings.Fields("aaaa bb cccc d eeee") {
+			add(t, l, Deep, -1, text)
+		}
+		for _, c := range []struct {
+			bytes      int
+			next, last string
+		}{{0, "aaaa bb cccc d eeee", "aaaa bb cccc d eeee"}, {1, "aaaa", "eeee"}, {6, "aaaa bb", "d eeee"}, {9, "aaaa bb", "cccc d eeee"}, {15, "aaaa bb cccc d eeee", "aaaa bb cccc d eeee"}} {
+			next := since(t, l, push.Query{App: Deep.Name, Member: -1, After: from, Bytes: c.bytes})
+			last := since(t, l, push.Query{App: Deep.Name, Member: -1, Last: 10, Bytes: c.bytes})
+			if texts(next) != c.next || next.More != (len(next.Messages) < 5) || texts(last) != c.last {
+				t.Errorf("%d bytes: the next are %q, more %v, and the last %q; want %q and %q", c.bytes, texts(next), next.More, texts(last), c.next, c.last)
+			}
+		}
+	})
+
+	t.Run("everybody's messages", func(t *testing.T) {
+		l := open(t)
+		for i, member := range []int64{-1, 7, 8, -1, 7, 8} { // the last 4 are kept
+			add(t, l, Kept, member, fmt.Sprint(i))
+		}
+		top := l.Top(Kept.Name)
+		for back, complete := range map[uint64]bool{0: true, 3: true, 4: true, 5: false} {
+			at := push.Position{Epoch: top.Epoch, Offset: top.Offset - back}
+			p := since(t, l, push.Query{App: Kept.Name, All: true, After: at.Offset})
+			if want := min(int(back), 4); len(p.Messages) != want || p.Complete(at) != complete {
+				t.Errorf("the last %d: %q, complete %v, want %d of them, %v", back, texts(p), !complete, want, complete)
+			}
+		}
+	})
+
 	t.Run("without history", func(t *testing.T) {
 		l := open(t)
 		first := add(t, l, Live, -1, "a")
