@@ -11,7 +11,9 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"strings"
 	"sync"
+	"syscall"
 
 	"ws-gateway/apps"
 	"ws-gateway/config"
@@ -164,6 +166,9 @@ func serve(ctx context.Context, call *command.Call) error {
 	})
 	if err != nil {
 		connections.Close()
+		if errors.Is(err, syscall.EADDRINUSE) {
+			err = fmt.Errorf("%w; WSGW_ADDR and WSGW_STAT_ADDR choose others", err)
+		}
 		return err
 	}
 	defer eachHangup(func() { reload() })()
@@ -331,7 +336,11 @@ func greet(l *slog.Logger, c *config.Config, version string, s *server.Server, p
 	if pushKey != "" {
 		l.Warn("push is open to this machine; others need the key made for this run; WSGW_PUSH_KEYS sets your own", "key", pushKey)
 	}
-	l.Info("look at it, and try it, in a browser: " + stats + "/")
+	if strings.HasSuffix(stats, ":6000") { // a port that browsers refuse: https://fetch.spec.whatwg.org/#port-blocking
+		l.Info("there is a page to look at it, and try it, but browsers refuse port 6000; start with WSGW_STAT_ADDR=127.0.0.1:6001 to see it")
+	} else {
+		l.Info("look at it, and try it, in a browser: " + stats + "/")
+	}
 	if c.Auth == "demo" {
 		l.Info(`or in a terminal: npx wscat -c ` + ws + `, then send {"member_id":123456,"token":"654321"} and {"app":"match"}`)
 		l.Info(`and in another terminal: curl -H 'Content-Type: application/json' -d '{"app":"match","text":"hello"}' ` + http + `/push`)

@@ -404,6 +404,12 @@ func TestDashboard(t *testing.T) {
 	c.expect(`{"app":"match","member_id":-1,"text":"from the page"}`)
 }
 
+// TestPortThatBrowsersRefuse is about the greeting where no browser would open the page.
+func TestPortThatBrowsersRefuse(t *testing.T) {
+	p := start(t, "WSGW_STAT_ADDR=127.66.0.1:6000") // all of 127.0.0.0/8 is loopback on Linux
+	p.wait("browsers refuse port 6000; start with WSGW_STAT_ADDR=")
+}
+
 // TestDashboardShowsTokensOfTheDemoOnly is about what it fills in for whoever looks.
 func TestDashboardShowsTokensOfTheDemoOnly(t *testing.T) {
 	p := start(t, "WSGW_AUTH=none")
@@ -587,8 +593,8 @@ func TestC04Refuses(t *testing.T) {
 		code int
 		want string // in the one line of stderr
 	}{
-		{"port in use", []string{"WSGW_ADDR=" + addr}, 1, addr + ": bind: address already in use"},
-		{"stat port in use", []string{"WSGW_ADDR=127.0.0.1:0", "WSGW_STAT_ADDR=" + addr}, 1, addr + ": bind: address already in use"},
+		{"port in use", []string{"WSGW_ADDR=" + addr}, 1, addr + ": bind: address already in use; WSGW_ADDR and WSGW_STAT_ADDR choose others"},
+		{"stat port in use", []string{"WSGW_ADDR=127.0.0.1:0", "WSGW_STAT_ADDR=" + addr}, 1, addr + ": bind: address already in use; WSGW_ADDR and WSGW_STAT_ADDR choose others"},
 		{"not an address of this machine", []string{"WSGW_ADDR=192.0.2.1:0"}, 1, "192.0.2.1:0: "},
 		{"bad TLS pair", []string{"WSGW_ADDR=127.0.0.1:0", "WSGW_TLS_CERT=" + pem, "WSGW_TLS_KEY=" + pem}, 1, pem},
 	} {

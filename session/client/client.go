@@ -13,6 +13,11 @@
 //	p, err := client.DialPush(ctx, "ws://127.0.0.1:5000/push", client.PushOptions{Key: key})
 //	receipt, err := p.Push(ctx, client.Message{App: "match", Member: client.Everybody, Text: "goal"})
 //
+// Another module uses it from a clone:
+//
+//	go mod edit -require ws-gateway@v0.0.0 -replace ws-gateway=PATH
+//	go mod tidy
+//
 // The protocol is in PROTOCOL.md of package session, the close codes in its close.go; that of
 // the link is in API.md of package push.
 package client
