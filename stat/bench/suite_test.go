@@ -33,7 +33,7 @@ func TestSuiteAsksEveryQuestion(t *testing.T) {
 	for plan, figures := range map[string][]string{
 		"idle":           {"rss_per_connection", "rss_per_connection_after_gc", "cpu"},
 		"idle door":      {"rss_per_connection", "rss_per_connection_after_gc"},
-		"idle goroutine": {"rss_per_connection"},
+		"idle goroutine": {"rss_per_connection_after_gc"},
 		"fanout 1000":    {"cpu_per_delivery", "deliveries", "p99", "queue_p99", "refused"},
 		"fanout free":    {"deliveries"},
 		"floor 50/s":     {"at_rate_cpu_per_delivery", "at_rate_p50", "frames_4_cpu_per_delivery"},
