@@ -56,7 +56,7 @@ func (l *lane) observe(subs []*Subscription) {
 	case !lag:
 		l.lagging.Store(0)
 	case l.lagging.Load() == 0:
-		l.lagging.Store(time.Now().UnixNano())
+		l.lagging.Store(l.topic.hub.now())
 	}
 }
 
@@ -64,7 +64,7 @@ func (l *lane) observe(subs []*Subscription) {
 // still are.
 func (l *lane) congested(limit time.Duration) bool {
 	since := l.lagging.Load()
-	if since == 0 || time.Duration(time.Now().UnixNano()-since) <= limit {
+	if since == 0 || time.Duration(l.topic.hub.now()-since) <= limit {
 		return false
 	}
 	l.topic.mu.Lock()

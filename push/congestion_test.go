@@ -3,12 +3,15 @@ package push_test
 import (
 	"errors"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"ws-gateway/push"
+	"ws-gateway/push/log"
+	"ws-gateway/stat"
 )
 
 // A laggard is a subscriber who says whether it keeps up.
@@ -73,5 +76,33 @@ func TestU05PublishersAreHeldBackByTheCrowd(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// The wall clock was set ahead since the log began, which goes on by the old one: that is no
+// time for which a message waits.
+func TestSetClockIsNoWait(t *testing.T) {
+	l := log.NewMemory(log.Options{Now: func() time.Time { return time.Now().Add(-time.Hour) }})
+	t.Cleanup(l.Close)
+	metrics := stat.New(stat.Options{})
+	h := with(t, "apps: {}", func(o *push.Options) {
+		o.Log, o.Metrics, o.Shards, o.MaxQueueTime = l, metrics, 1, 10*time.Minute
+	})
+	s, r := subscribe(t, h, "match", -1, 0)
+	s.Start()
+	r.wait, r.in = make(chan struct{}), make(chan struct{}, 3)
+	var first sync.WaitGroup
+	first.Go(func() { publish(t, h, "match", -1, "a") })
+	<-r.in // the pass has begun, and what comes now waits
+	publish(t, h, "match", -1, "b")
+	publish(t, h, "match", -1, "c")
+	close(r.wait)
+	first.Wait()
+	h.Flush()
+	if got := r.texts(); got != "a b c" {
+		t.Errorf("delivered %q", got)
+	}
+	if waited := metrics.Snapshot().QueueTime.SumSeconds; waited < 0 || waited > 600 {
+		t.Errorf("messages waited %v s", waited)
 	}
 }

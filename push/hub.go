@@ -81,6 +81,7 @@ type Hub struct {
 	bus    Bus
 	shards []*shard
 	stop   []func()
+	began  time.Time
 
 	mu     sync.RWMutex
 	topics map[string]*topic // guarded by mu
@@ -112,7 +113,7 @@ type Lagging interface {
 
 // NewHub returns a hub, whose goroutines end with Close.
 func NewHub(opts Options) *Hub {
-	h := &Hub{opts: opts, apps: opts.Apps, log: opts.Log, bus: opts.Bus, topics: map[string]*topic{}, events: map[string]*topic{}}
+	h := &Hub{opts: opts, apps: opts.Apps, log: opts.Log, bus: opts.Bus, topics: map[string]*topic{}, events: map[string]*topic{}, began: time.Now()}
 	if h.log == nil {
 		h.log = newNumberer()
 	}
@@ -155,6 +156,10 @@ func (h *Hub) Flush() {
 		s.drained()
 	}
 }
+
+// now is the clock that waits are measured by, in ns, never 0. It is monotonic: a wall clock that
+// is set must not look like a wait, and a message's Time is by the clock of its log.
+func (h *Hub) now() int64 { return 1 + int64(time.Since(h.began)) }
 
 // Lookup returns the rules of the app called name, as the hub goes by them.
 func (h *Hub) Lookup(name string) (*apps.App, error) { return h.apps.Lookup(name) }

@@ -44,6 +44,7 @@ type Encoding struct {
 // A parcel is a message on its way to subscribers, with the frames made of it so far.
 type parcel struct {
 	*Message
+	came  int64 // by Hub.now
 	slow  SlowPolicy
 	key   *Key
 	alone bool // one shard has it: what that encodes is of no use to another

@@ -24,7 +24,7 @@ type shard struct {
 	ready []*lane   // lanes with pending messages, oldest first; guarded by mu
 	busy  bool      // somebody makes a pass or was woken to make one; guarded by mu
 
-	oldest atomic.Int64 // when the oldest of ready came, Unix time in ns; 0: ready is empty
+	oldest atomic.Int64 // when the oldest of ready came, by Hub.now; 0: ready is empty
 	visits atomic.Int64 // subscribers still to be visited, in this pass and the next
 	load   atomic.Int64 // deliveries to be made in them
 	visit  atomic.Int64 // ns that a visit takes for its first messages, a moving average
@@ -86,7 +86,7 @@ func (s *shard) drained() {
 func (s *shard) backlog() time.Duration {
 	wait := time.Duration(s.visits.Load()*s.visit.Load() + s.load.Load()*s.each.Load())
 	if t := s.oldest.Load(); t != 0 {
-		wait = max(wait, time.Duration(time.Now().UnixNano()-t))
+		wait = max(wait, time.Duration(s.hub.now()-t))
 	}
 	return wait
 }
@@ -97,7 +97,7 @@ func (s *shard) post(l *lane, p *parcel, n int, offer bool) (yours bool) {
 	s.mu.Lock()
 	if len(l.pending) == 0 {
 		if len(s.ready) == 0 {
-			s.oldest.Store(p.Time)
+			s.oldest.Store(p.came)
 		}
 		s.ready = append(s.ready, l)
 	}
@@ -148,10 +148,10 @@ func (s *shard) fanOut() (more bool) {
 	s.oldest.Store(0)
 	s.mu.Unlock()
 
-	began := time.Now()
-	oldest := began.UnixNano()
+	began := s.hub.now()
+	oldest := began
 	for i, l := range p.ready {
-		oldest = min(oldest, p.parcels[i][0].Time)
+		oldest = min(oldest, p.parcels[i][0].came)
 		s.serve(l, p.parcels[i], len(p.ready) > 1)
 	}
 	for _, to := range p.dirty {
@@ -162,9 +162,9 @@ func (s *shard) fanOut() (more bool) {
 	clear(p.dirty)
 	p.parcels, p.dirty = p.parcels[:0], p.dirty[:0]
 
-	now := time.Now()
-	s.hub.opts.Metrics.QueueTime(time.Duration(now.UnixNano() - oldest))
-	s.learn(now.Sub(began), visits, load)
+	now := s.hub.now()
+	s.hub.opts.Metrics.QueueTime(time.Duration(now - oldest))
+	s.learn(time.Duration(now-began), visits, load)
 	s.visits.Add(int64(-visits))
 	s.load.Add(int64(-load))
 

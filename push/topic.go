@@ -35,7 +35,7 @@ type lane struct {
 	subs    []*Subscription         // guarded by topic.mu
 	members map[int64]*Subscription // first of each member's list; nil until a private message comes; guarded by topic.mu
 	pending []*parcel               // not yet fanned out; guarded by shard.mu
-	lagging atomic.Int64            // since when most subscribers lag, Unix time in ns; 0: they do not
+	lagging atomic.Int64            // since when most subscribers lag, by Hub.now; 0: they do not
 	visits  int                     // subscribers to be visited for pending; guarded by shard.mu
 	load    int                     // deliveries of pending; guarded by shard.mu
 }
@@ -192,7 +192,7 @@ func (t *topic) post(m *Message, turn *turn) {
 			lanes++
 		}
 	}
-	p := &parcel{Message: m, slow: slowPolicies[t.app.Slow], key: &t.key, alone: lanes == 1}
+	p := &parcel{Message: m, came: t.hub.now(), slow: slowPolicies[t.app.Slow], key: &t.key, alone: lanes == 1}
 	for i := range t.lanes {
 		l := &t.lanes[i]
 		n := l.targets(m)
