@@ -26,6 +26,8 @@ type Call struct {
 	Env            []string // as of [os.Environ]
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
+
+	does string // as its Command has it
 }
 
 // An Exit is the code of a subcommand that has said itself what is wrong.
@@ -58,6 +60,7 @@ func Run(ctx context.Context, commands []Command, c Call) int {
 	}
 	for _, known := range commands {
 		if known.Name == name {
+			c.does = known.Does
 			err = known.Run(ctx, &c)
 		}
 	}
@@ -94,6 +97,10 @@ func help(w io.Writer, commands []Command, settings bool) {
 func (c *Call) Flags(name string, define func(*flag.FlagSet)) error {
 	fs := flag.NewFlagSet("ws-gateway "+name, flag.ContinueOnError)
 	fs.SetOutput(c.Stderr)
+	fs.Usage = func() {
+		fmt.Fprintf(c.Stderr, "Usage: %s [flags]\n\n  %s\n\n", fs.Name(), c.does)
+		fs.PrintDefaults()
+	}
 	define(fs)
 	switch err := fs.Parse(c.Args); {
 	case errors.Is(err, flag.ErrHelp):

@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 
@@ -22,6 +23,9 @@ func Token(_ context.Context, c *Call) error {
 		fs.Func("role", "a `role` of the member; may be repeated", add(&roles))
 	}); err != nil {
 		return err
+	}
+	if member == 0 {
+		return Invalid(errors.New("token: --member is needed"))
 	}
 	e, err := auth.NewEntry(member, session.Token(token), roles...)
 	if err != nil {
