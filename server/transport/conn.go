@@ -222,17 +222,26 @@ func (c *conn) Drained(f func()) {
 	switch {
 	case c.state != stateOpen: // nobody reads on
 	case c.q == nil:
-		c.t.workers.run(f)
+		c.later(f)
 	default:
 		c.q.then = append(c.q.then, f)
 	}
+}
+
+// later has f called on a goroutine that may wait. A panic costs this connection only.
+func (c *conn) later(f func()) {
+	c.t.workers.run(func() {
+		if !c.t.contain("session", f) {
+			c.fail(session.CloseInternal, session.CloseInternal.Reason())
+		}
+	})
 }
 
 // drained lets go of the empty queue, and ends a connection that waited for that. The
 // caller holds c.mu.
 func (c *conn) drained() {
 	for _, f := range c.q.then {
-		c.t.workers.run(f)
+		c.later(f)
 	}
 	c.q.free()
 	c.q = nil

@@ -179,12 +179,15 @@ func TestPanics(t *testing.T) {
 					panic("in Receive")
 				case "panic later":
 					return func() { panic("in wait") }
+				case "panic when drained":
+					p.conn.(session.Backlog).Drained(func() { panic("in Drained") })
+					return nil
 				}
 				return echo(p, op, data)
 			})
-		for _, in := range []string{"panic", "panic later"} {
+		for _, in := range []string{text("panic") + text("behind"), text("panic later") + text("behind"), text("panic when drained")} {
 			c, p := s.dial()
-			c.write(text(in) + text("behind"))
+			c.write(in)
 			c.wantClose(session.CloseInternal)
 			p.wantClosed(t, session.CloseInternal)
 		}
