@@ -8,6 +8,7 @@ import (
 	"sort"
 	"sync"
 	"time"
+	"weak"
 
 	"golang.org/x/sync/singleflight"
 )
@@ -187,7 +188,12 @@ func (ps *pages) keep(p *page) {
 			break
 		}
 	}
-	time.AfterFunc(pageLife, func() { ps.drop(p) })
+	w := weak.Make(p) // a timer would hold p, also when it has made room for others
+	time.AfterFunc(pageLife, func() {
+		if p := w.Value(); p != nil {
+			ps.drop(p)
+		}
+	})
 }
 
 func (ps *pages) drop(p *page) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"weak"
 
 	"ws-gateway/apps"
 	"ws-gateway/push"
@@ -330,6 +332,33 @@ func TestPagesAreBounded(t *testing.T) {
 		}
 		if read(9) != 0 || read(6) != 0 || read(5) == 0 {
 			t.Error("the pages kept are not the last ones, up to 4 MiB")
+		}
+	})
+}
+
+// A page that had to make room is garbage at once, however many a stranger has read.
+func TestPagesThatMadeRoomAreFreed(t *testing.T) {
+	paged(t, 1000, func(t *testing.T, h *push.Hub, l *countedLog) {
+		for range 10 {
+			publish(t, h, "match", -1, strings.Repeat("x", 1<<20))
+		}
+		top := l.Top("match")
+		read := func(offset uint64) weak.Pointer[byte] {
+			part, err := h.Replay(t.Context(), push.Range{App: "match", Member: -1, After: push.Position{Epoch: top.Epoch, Offset: offset}, Upto: top.Offset}, spoken)
+			if err != nil || part.Messages != 1 {
+				t.Fatalf("%+v, %v", part, err)
+			}
+			return weak.Make(&part.Frames[0].Data[0])
+		}
+		var pages []weak.Pointer[byte]
+		for offset := range uint64(10) {
+			pages = append(pages, read(offset))
+		}
+		runtime.GC()
+		for offset, p := range pages {
+			if kept := p.Value() != nil; kept != (offset >= 6) {
+				t.Errorf("page behind %d: held %t", offset, kept)
+			}
 		}
 	})
 }
