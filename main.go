@@ -11,7 +11,6 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
-	"strings"
 	"sync"
 	"syscall"
 
@@ -158,7 +157,7 @@ func serve(ctx context.Context, call *command.Call) error {
 			Connections: connectionLimit(c), PerAddress: c.MaxConnectionsPerAddress,
 			Handshakes: c.MaxHandshakes, HandshakeRate: c.HandshakeRate, Memory: memory,
 		},
-		StatAddr: c.StatAddr, Ready: ready, Stat: stat.Handler(ctx, stat.HandlerOptions{
+		StatAddrs: c.StatAddr, Ready: ready, Stat: stat.Handler(ctx, stat.HandlerOptions{
 			Metrics: metrics, Tail: tail, Ready: ready, Key: string(c.StatKey), Reload: reload, Pprof: c.PProf, Viewers: c.MaxViewers,
 			Dashboard: parts.dashboard(c, hub, gateway, l, metrics, func() string { return srv.URL("ws") + "/" }),
 		}),
@@ -336,10 +335,10 @@ func greet(l *slog.Logger, c *config.Config, version string, s *server.Server, p
 	if pushKey != "" {
 		l.Warn("push is open to this machine; others need the key made for this run; WSGW_PUSH_KEYS sets your own", "key", pushKey)
 	}
-	if strings.HasSuffix(stats, ":6000") { // a port that browsers refuse: https://fetch.spec.whatwg.org/#port-blocking
-		l.Info("there is a page to look at it, and try it, but browsers refuse port 6000; start with WSGW_STAT_ADDR=127.0.0.1:6001 to see it")
+	if page := s.LocalPageURL(); page != "" {
+		l.Info("look at it, and try it, in a browser: " + page + "/")
 	} else {
-		l.Info("look at it, and try it, in a browser: " + stats + "/")
+		l.Info("there is a page to look at it, and try it, but browsers refuse its port; add another address to WSGW_STAT_ADDR to see it")
 	}
 	if c.Auth == "demo" {
 		l.Info(`or in a terminal: npx wscat -c ` + ws + `, then send {"member_id":123456,"token":"654321"} and {"app":"match"}`)

@@ -406,8 +406,16 @@ func TestDashboard(t *testing.T) {
 
 // TestPortThatBrowsersRefuse is about the greeting where no browser would open the page.
 func TestPortThatBrowsersRefuse(t *testing.T) {
-	p := start(t, "WSGW_STAT_ADDR=127.66.0.1:6000") // all of 127.0.0.0/8 is loopback on Linux
-	p.wait("browsers refuse port 6000; start with WSGW_STAT_ADDR=")
+	// All of 127.0.0.0/8 is loopback on Linux.
+	start(t, "WSGW_STAT_ADDR=127.66.0.1:6000").wait("browsers refuse its port; add another address to WSGW_STAT_ADDR")
+
+	p := start(t, "WSGW_STAT_ADDR=127.66.0.2:6000,127.66.0.2:6001")
+	p.wait("in a browser: http://127.66.0.2:6001/")
+	for _, addr := range []string{"http://127.66.0.2:6000", "http://127.66.0.2:6001"} {
+		if status, body := p.get(addr + "/readyz"); status != 200 {
+			t.Errorf("%s: %d %s", addr, status, body)
+		}
+	}
 }
 
 // TestDashboardShowsTokensOfTheDemoOnly is about what it fills in for whoever looks.

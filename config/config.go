@@ -24,7 +24,7 @@ type Config struct {
 	TLSKey         string         `env:"TLS_KEY" doc:"PEM key of the certificate"`
 	Origins        []string       `env:"ORIGINS" doc:"origins of pages that may connect beside same host and loopback, such as https://example.com; * is any"`
 	TrustedProxies []netip.Prefix `env:"TRUSTED_PROXIES" doc:"networks whose X-Forwarded-For is believed"`
-	StatAddr       string         `env:"STAT_ADDR" envDefault:"127.0.0.1:6000" doc:"address of the stat server; browsers refuse port 6000, so for the page choose another"`
+	StatAddr       []string       `env:"STAT_ADDR" envDefault:"127.0.0.1:6000,127.0.0.1:6001" doc:"addresses of the stat server; browsers refuse port 6000, so the page is at the next"`
 	StatKey        Secret         `env:"STAT_KEY" doc:"key of the stat server; needed off loopback"`
 	PProf          bool           `env:"PPROF" envDefault:"false" allowed:"true|false" doc:"serve profiles under /debug/pprof on the stat server"`
 	Node           string         `env:"NODE" default:"host name" doc:"name of this node in snapshots and logs"`

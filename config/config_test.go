@@ -32,7 +32,7 @@ func TestLoadDefaults(t *testing.T) {
 		got, want any
 	}{
 		{"Addr", c.Addr, ":5000"},
-		{"StatAddr", c.StatAddr, "127.0.0.1:6000"},
+		{"StatAddr", strings.Join(c.StatAddr, " "), "127.0.0.1:6000 127.0.0.1:6001"},
 		{"Auth", c.Auth, "demo"},
 		{"AuthDeadline", c.AuthDeadline, 10 * time.Second},
 		{"MaxText", c.MaxText, config.Bytes(65536)},
@@ -116,7 +116,7 @@ func TestC01LoadRefuses(t *testing.T) {
 		{"WSGW_ADDR=5000", `WSGW_ADDR: "5000" is not an address; write it like :5000, 127.0.0.1:5000 or [::1]:5000`},
 		{"WSGW_ADDR=:65536", `WSGW_ADDR: ":65536" has no port between 0 and 65535`},
 		{"WSGW_ADDR=[::zz]:1", `WSGW_ADDR: "[::zz]:1" has no valid IPv6 address`},
-		{"WSGW_STAT_ADDR=:6000", "WSGW_STAT_KEY: is needed, because WSGW_STAT_ADDR=:6000 is not a loopback address"},
+		{"WSGW_STAT_ADDR=:6000", "WSGW_STAT_KEY: is needed, because :6000 of WSGW_STAT_ADDR is not a loopback address"},
 		{"WSGW_TLS_CERT=a.pem", "WSGW_TLS_KEY: is needed, because WSGW_TLS_CERT is set"},
 		{"WSGW_TLS_KEY=a.pem", "WSGW_TLS_CERT: is needed, because WSGW_TLS_KEY is set"},
 		{"WSGW_ORIGINS=example.com", `WSGW_ORIGINS: "example.com" is not an origin; write it like https://example.com or https://example.com:8443`},

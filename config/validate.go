@@ -23,9 +23,14 @@ func (c *Config) Validate() error {
 	}
 
 	p.address("ADDR", c.Addr)
-	p.address("STAT_ADDR", c.StatAddr)
-	if c.StatKey == "" && !loopback(c.StatAddr) {
-		p.add("STAT_KEY", "is needed, because WSGW_STAT_ADDR=%s is not a loopback address", c.StatAddr)
+	if len(c.StatAddr) == 0 {
+		p.add("STAT_ADDR", "must not be empty")
+	}
+	for _, addr := range c.StatAddr {
+		p.address("STAT_ADDR", addr)
+		if c.StatKey == "" && !loopback(addr) {
+			p.add("STAT_KEY", "is needed, because %s of WSGW_STAT_ADDR is not a loopback address", addr)
+		}
 	}
 	p.together("TLS_CERT", c.TLSCert, "TLS_KEY", c.TLSKey)
 	for _, o := range c.Origins {

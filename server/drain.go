@@ -25,7 +25,7 @@ const drainRest = 10 * time.Second
 // of a listener that failed. It is called once; nothing is left open when it returns.
 func (s *Server) Serve(ctx context.Context) error {
 	running, stop := context.WithCancel(context.Background())
-	failed := make(chan error, 2)
+	failed := make(chan error, 1+len(s.stat))
 	var wg sync.WaitGroup
 	serve := func(l listener) {
 		wg.Go(func() {
@@ -35,8 +35,8 @@ func (s *Server) Serve(ctx context.Context) error {
 		})
 	}
 	s.ready("") // who connects now is served at once
-	if s.stat.Listener != nil {
-		serve(s.stat)
+	for _, l := range s.stat {
+		serve(l)
 	}
 	serve(s.clients)
 	if s.cert != nil {
@@ -77,8 +77,8 @@ func (s *Server) drain() {
 	s.opts.Hub.Flush()
 	s.opts.Sessions.Drain(ctx, s.opts.DrainWindow)
 	s.opts.Transport.Close()
-	if s.stat.Listener != nil {
-		shutdown(ctx, s.stat, time.Second)
+	for _, l := range s.stat {
+		shutdown(ctx, l, time.Second)
 	}
 	s.log.Info("drained", "took", time.Since(start))
 }

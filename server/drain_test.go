@@ -106,7 +106,7 @@ func TestN02Drain(t *testing.T) {
 	if spread := last.Sub(early); spread < window/2 {
 		t.Errorf("all were closed within %v, want spread over %v", spread, window)
 	}
-	for _, addr := range []net.Addr{g.Server.Addr(), g.Server.StatAddr()} {
+	for _, addr := range append(g.Server.StatAddrs(), g.Server.Addr()) {
 		if conn, err := net.Dial("tcp", addr.String()); err == nil {
 			conn.Close()
 			t.Errorf("%s still listens", addr)

@@ -33,10 +33,10 @@ type Options struct {
 	Sessions  *session.Gateway
 	Transport *transport.Transport
 
-	Addr     string       // for clients and backends; "": ":5000"
-	StatAddr string       // "": "127.0.0.1:6000"
-	Stat     http.Handler // served at StatAddr; nil: no second listener
-	Ready    *stat.Ready  // told when clients are taken, and when no longer; may be nil
+	Addr      string       // for clients and backends; "": ":5000"
+	Stat      http.Handler // nil: none
+	StatAddrs []string     // where Stat is served, each with its own listener; nil: "127.0.0.1:6000"
+	Ready     *stat.Ready  // told when clients are taken, and when no longer; may be nil
 
 	Keys     *push.Keys // who may push; nil: loopback peers only
 	MaxBody  int64      // of a push, in bytes; 0: 1 MiB
@@ -87,7 +87,7 @@ type Server struct {
 	router   *chi.Mux
 	cert     *certificate // nil without TLS
 	clients  listener
-	stat     listener // zero without Options.Stat
+	stat     []listener // of one HTTP server; none without Options.Stat
 	sockets  atomic.Int64
 	files    int64 // sockets beyond which none is served; 0: no limit
 	draining atomic.Bool
@@ -103,7 +103,9 @@ type listener struct {
 // error, which names the address or file, nothing is left open.
 func New(opts Options) (*Server, error) {
 	opts.Addr = cmp.Or(opts.Addr, ":5000")
-	opts.StatAddr = cmp.Or(opts.StatAddr, "127.0.0.1:6000")
+	if opts.StatAddrs == nil {
+		opts.StatAddrs = []string{"127.0.0.1:6000"}
+	}
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -148,11 +150,7 @@ func New(opts Options) (*Server, error) {
 	if opts.Stat == nil {
 		return s, nil
 	}
-	if s.stat.Listener, err = listen(opts.StatAddr); err != nil {
-		s.clients.Close()
-		return nil, err
-	}
-	s.stat.http = &http.Server{
+	stats := &http.Server{
 		Handler:           s.contain("stat", opts.Stat),
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       bodyTimeout,
@@ -160,6 +158,17 @@ func New(opts Options) (*Server, error) {
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          s.clients.http.ErrorLog,
 		Protocols:         http1(),
+	}
+	for _, addr := range opts.StatAddrs {
+		l, err := listen(addr)
+		if err != nil {
+			s.clients.Close()
+			for _, l := range s.stat {
+				l.Close()
+			}
+			return nil, err
+		}
+		s.stat = append(s.stat, listener{l, stats})
 	}
 	return s, nil
 }
@@ -181,12 +190,13 @@ func http1() *http.Protocols {
 // Addr returns the address for clients and backends, its port chosen.
 func (s *Server) Addr() net.Addr { return s.clients.Addr() }
 
-// StatAddr returns the address of the stat server, nil if there is none.
-func (s *Server) StatAddr() net.Addr {
-	if s.stat.Listener == nil {
-		return nil
+// StatAddrs returns the addresses of the stat server.
+func (s *Server) StatAddrs() []net.Addr {
+	addrs := make([]net.Addr, len(s.stat))
+	for i, l := range s.stat {
+		addrs[i] = l.Addr()
 	}
-	return s.stat.Addr()
+	return addrs
 }
 
 // connState counts the sockets that are not a client's connection (yet), and closes those

@@ -69,7 +69,7 @@ func TestC04PortInUse(t *testing.T) {
 	if _, err := server.New(server.Options{Addr: taken.Addr().String()}); err == nil || !strings.HasPrefix(err.Error(), want) {
 		t.Errorf("client address in use: error %v, want %s...", err, want)
 	}
-	_, err = server.New(server.Options{Addr: addr, StatAddr: taken.Addr().String(), Stat: http.NotFoundHandler()})
+	_, err = server.New(server.Options{Addr: addr, StatAddrs: []string{"127.0.0.1:0", taken.Addr().String()}, Stat: http.NotFoundHandler()})
 	if err == nil || !strings.HasPrefix(err.Error(), want) {
 		t.Errorf("stat address in use: error %v, want %s...", err, want)
 	}

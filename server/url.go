@@ -3,6 +3,7 @@ package server
 import (
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -14,8 +15,23 @@ func (s *Server) URL(scheme string) string { return s.root(scheme, s.Addr().Stri
 // LocalURL returns the same with a host at which this machine reaches it.
 func (s *Server) LocalURL(scheme string) string { return s.root(scheme, reachable(s.Addr())) }
 
-// LocalStatURL returns the same of the stat server, which there must be.
-func (s *Server) LocalStatURL() string { return "http://" + reachable(s.StatAddr()) }
+// LocalStatURL returns the same of the first address of the stat server, which there must be.
+func (s *Server) LocalStatURL() string { return "http://" + reachable(s.StatAddrs()[0]) }
+
+// LocalPageURL returns the same of the first address of the stat server that browsers do not
+// refuse for its port; "" if there is none.
+func (s *Server) LocalPageURL() string {
+	for _, a := range s.StatAddrs() {
+		if tcp, ok := a.(*net.TCPAddr); ok && !slices.Contains(badPorts, tcp.Port) {
+			return "http://" + reachable(a)
+		}
+	}
+	return ""
+}
+
+// badPorts are those from 1024 on that no browser opens:
+// https://fetch.spec.whatwg.org/#port-blocking
+var badPorts = []int{1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060, 5061, 6000, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080}
 
 func (s *Server) root(scheme, host string) string {
 	if s.cert != nil {

@@ -70,7 +70,7 @@ func Start(t testing.TB, change ...func(*Options)) *Gateway {
 	t.Helper()
 	var o Options
 	o.Session.Auth = auth.Demo{}
-	o.Server.Addr, o.Server.StatAddr = "127.0.0.1:0", "127.0.0.1:0"
+	o.Server.Addr, o.Server.StatAddrs = "127.0.0.1:0", []string{"127.0.0.1:0"}
 	for _, f := range change {
 		f(&o)
 	}
@@ -149,7 +149,7 @@ func Start(t testing.TB, change ...func(*Options)) *Gateway {
 	if o.Server.TLSCert != "" {
 		g.URL = "https://" + g.Server.Addr().String()
 	}
-	g.StatURL = "http://" + g.Server.StatAddr().String()
+	g.StatURL = "http://" + g.Server.StatAddrs()[0].String()
 
 	go func() {
 		defer close(g.done)

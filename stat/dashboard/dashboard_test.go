@@ -150,7 +150,7 @@ func TestRestart(t *testing.T) {
 	b.click("#push .main")
 	b.shows("#receipt", "the gateway does not answer")
 	start(t, func(o *servertest.Options) {
-		o.Server.Addr, o.Server.StatAddr = g.Server.Addr().String(), g.Server.StatAddr().String()
+		o.Server.Addr, o.Server.StatAddrs = g.Server.Addr().String(), []string{g.Server.StatAddrs()[0].String()}
 	})
 	b.until(`document.querySelector("#link").dataset.state === "live"`)
 	for _, pane := range []string{anonymous, member} {

@@ -73,7 +73,7 @@ rule_files: [%q]
 scrape_configs:
   - job_name: ws-gateway
     static_configs: [{targets: [%q]}]
-`, rules, g.Server.StatAddr().String())
+`, rules, g.Server.StatAddrs()[0].String())
 	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
