@@ -153,7 +153,7 @@ func (h *Hub) Close() {
 // Flush returns once every message accepted before the call was handed to its subscribers.
 func (h *Hub) Flush() {
 	for _, s := range h.shards {
-		s.drained()
+		s.flush()
 	}
 }
 

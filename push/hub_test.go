@@ -437,3 +437,45 @@ func TestPresenceOfASubscriptionThatIsOver(t *testing.T) {
 		t.Errorf("present: %+v, %v, want nobody", a, err)
 	}
 }
+
+// An echo publishes another message for each that it receives: its shard is never idle.
+type echo struct {
+	hub     *push.Hub
+	silence atomic.Bool
+}
+
+func (e *echo) Deliver(*push.Frame) {
+	if !e.silence.Load() {
+		e.hub.Publish(context.Background(), push.Message{App: "a", Member: push.Everybody, Text: "again"})
+	}
+}
+func (e *echo) Queue(f *push.Frame) { e.Deliver(f) }
+func (e *echo) Flush()              {}
+
+// N02: a stop is not held up by those who go on pushing.
+func TestFlushWaitsForNoOtherMessages(t *testing.T) {
+	h := push.NewHub(push.Options{Shards: 1})
+	e := &echo{hub: h}
+	app, err := h.Lookup("a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, _ := h.Subscribe(app, e, push.SubscribeOptions{Member: -1, Encoding: plain})
+	s.Start()
+	defer h.Close()
+	defer s.Close()
+	defer e.silence.Store(true)
+	if _, err := h.Publish(t.Context(), push.Message{App: "a", Member: push.Everybody, Text: "first"}); err != nil {
+		t.Fatal(err)
+	}
+	flushed := make(chan struct{})
+	go func() {
+		h.Flush()
+		close(flushed)
+	}()
+	select {
+	case <-flushed:
+	case <-time.After(30 * time.Second):
+		t.Error("Flush waits for what comes after it")
+	}
+}

@@ -20,9 +20,10 @@ type shard struct {
 	done chan struct{}
 
 	mu    sync.Mutex
-	idle  sync.Cond // broadcast when busy becomes false
+	over  sync.Cond // broadcast at the end of a pass
 	ready []*lane   // lanes with pending messages, oldest first; guarded by mu
 	busy  bool      // somebody makes a pass or was woken to make one; guarded by mu
+	made  uint64    // passes; guarded by mu
 
 	oldest atomic.Int64 // when the oldest of ready came, by Hub.now; 0: ready is empty
 	visits atomic.Int64 // subscribers still to be visited, in this pass and the next
@@ -41,7 +42,7 @@ type shard struct {
 
 func newShard(h *Hub) *shard {
 	s := &shard{hub: h, wake: make(chan struct{}, 1), done: make(chan struct{})}
-	s.idle.L = &s.mu
+	s.over.L = &s.mu
 	go s.run()
 	return s
 }
@@ -68,16 +69,17 @@ func (s *shard) gather() {
 }
 
 func (s *shard) close() {
-	s.drained()
+	s.flush()
 	close(s.wake)
 	<-s.done
 }
 
-// drained waits until nothing is pending.
-func (s *shard) drained() {
+// flush waits until what is pending now was handed over: that is in the pass after the
+// current one at the latest. What comes meanwhile is not waited for.
+func (s *shard) flush() {
 	s.mu.Lock()
-	for s.busy {
-		s.idle.Wait()
+	for last := s.made + 2; s.busy && s.made < last; {
+		s.over.Wait()
 	}
 	s.mu.Unlock()
 }
@@ -170,12 +172,10 @@ func (s *shard) fanOut() (more bool) {
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.ready) > 0 {
-		return true
-	}
-	s.busy = false
-	s.idle.Broadcast()
-	return false
+	s.made++
+	s.busy = len(s.ready) > 0
+	s.over.Broadcast()
+	return s.busy
 }
 
 // learn corrects what visits and deliveries are thought to take by a pass that took d: one
