@@ -22,7 +22,7 @@ import (
 var update = flag.Bool("update", false, "rewrite the settings table in README.md")
 
 func TestLoadDefaults(t *testing.T) {
-	c, err := config.Load([]string{"HOME=/home/somebody", "PATH=/bin"})
+	c, err := config.Load([]string{"HOME=/nowhere", "PATH=/bin"})
 	if err != nil {
 		t.Fatal(err)
 	}
