@@ -2,6 +2,8 @@ package servertest
 
 import (
 	"bytes"
+	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -10,15 +12,21 @@ import (
 	"time"
 )
 
-// FreeAddr returns an address of 127.0.0.1 that nobody listens on.
+// FreeAddr returns an address of 127.0.0.1 that nobody listens on. It can be bound later, and
+// again: its port is below those that systems give to whoever asks for any (from 32768 on Linux,
+// from 49152 elsewhere).
 func FreeAddr(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	var err error
+	for range 100 {
+		var l net.Listener
+		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20_000+rand.IntN(10_000))); err == nil {
+			defer l.Close()
+			return l.Addr().String()
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal(err)
+	return ""
 }
 
 // Run runs a program until the test ends, and returns when it listens on addr. What it said

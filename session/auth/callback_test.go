@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"ws-gateway/server/servertest"
 	"ws-gateway/session"
 	"ws-gateway/session/auth"
 	"ws-gateway/session/auth/authtest"
@@ -380,12 +381,7 @@ func TestA07RedirectsAskNobodyElse(t *testing.T) {
 }
 
 func TestA01ConnectErrors(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed := l.Addr().String()
-	l.Close()
+	closed := servertest.FreeAddr(t)
 	for name, c := range map[string]struct {
 		dial auth.DialFunc
 		url  string

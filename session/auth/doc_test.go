@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"ws-gateway/server/servertest"
 	"ws-gateway/session"
 	"ws-gateway/session/auth"
 )
@@ -70,9 +71,10 @@ func TestCallbackExamples(t *testing.T) {
 		t.Run(c.language, func(t *testing.T) {
 			args := c.command(t, example(t, c.heading, c.language, c.file))
 			need(t, args[0])
-			port := freePort(t)
+			addr := servertest.FreeAddr(t)
+			_, port, _ := net.SplitHostPort(addr)
 			for i, arg := range args {
-				args[i] = strings.Replace(arg, "127.0.0.1:PORT", "127.0.0.1:"+port, 1)
+				args[i] = strings.Replace(arg, "127.0.0.1:PORT", addr, 1)
 			}
 			cmd := exec.Command(args[0], args[1:]...)
 			cmd.Env = append(os.Environ(), "PORT="+port)
@@ -88,7 +90,6 @@ func TestCallbackExamples(t *testing.T) {
 					t.Logf("the example says:\n%s", &out)
 				}
 			})
-			addr := "127.0.0.1:" + port
 			b := newCallback(t, auth.CallbackOptions{URL: "http://" + addr + "/", Timeout: time.Minute, Dial: patientDial})
 			id, err := authenticate(t, b, 123456, "654321")
 			if err != nil || fmt.Sprint(id.Roles) != "[gold]" {
@@ -101,16 +102,6 @@ func TestCallbackExamples(t *testing.T) {
 			}
 		})
 	}
-}
-
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return fmt.Sprint(l.Addr().(*net.TCPAddr).Port)
 }
 
 // patientDial waits for a server that is just starting.

@@ -108,7 +108,9 @@ func TestCurl(t *testing.T) {
 }
 
 func TestResume(t *testing.T) {
-	g := start(t)
+	clients, stats := servertest.FreeAddr(t), servertest.FreeAddr(t)
+	at := func(o *servertest.Options) { o.Server.Addr, o.Server.StatAddrs = clients, []string{stats} }
+	g := start(t, at)
 	b := open(t, g.StatURL+"/")
 	b.subscribed()
 	b.push("before", "", "202: offset 1, 2 subscribed here")
@@ -139,7 +141,9 @@ func TestResume(t *testing.T) {
 
 // TestRestart is about a gateway that is gone, and comes back at the same addresses.
 func TestRestart(t *testing.T) {
-	g := start(t)
+	clients, stats := servertest.FreeAddr(t), servertest.FreeAddr(t)
+	at := func(o *servertest.Options) { o.Server.Addr, o.Server.StatAddrs = clients, []string{stats} }
+	g := start(t, at)
 	b := open(t, g.StatURL+"/")
 	b.subscribed()
 	b.push("before", "", "202: offset 1, 2 subscribed here")
@@ -149,9 +153,7 @@ func TestRestart(t *testing.T) {
 	b.shows("#link", "no data")
 	b.click("#push .main")
 	b.shows("#receipt", "the gateway does not answer")
-	start(t, func(o *servertest.Options) {
-		o.Server.Addr, o.Server.StatAddrs = g.Server.Addr().String(), []string{g.Server.StatAddrs()[0].String()}
-	})
+	start(t, at)
 	b.until(`document.querySelector("#link").dataset.state === "live"`)
 	for _, pane := range []string{anonymous, member} {
 		b.connected(pane)
