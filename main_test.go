@@ -475,6 +475,108 @@ func TestLoginByCallback(t *testing.T) {
 	}
 }
 
+// A backlog is an endpoint that answers nobody, and knows how many wait.
+type backlog struct {
+	*httptest.Server
+	want    int           // how many
+	reached chan struct{} // closed when so many wait at once
+	waiting atomic.Int32
+	once    sync.Once
+}
+
+func newBacklog(t *testing.T, want int) *backlog {
+	b := &backlog{want: want, reached: make(chan struct{})}
+	b.Server = httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body) // or net/http does not see who leaves
+		defer b.waiting.Add(-1)
+		if b.waiting.Add(1) >= int32(want) {
+			b.once.Do(func() { close(b.reached) })
+		}
+		<-r.Context().Done()
+	}))
+	t.Cleanup(func() {
+		b.CloseClientConnections()
+		b.Close()
+	})
+	return b
+}
+
+// await waits until so many wait as are wanted.
+func (b *backlog) await(t *testing.T) {
+	t.Helper()
+	select {
+	case <-b.reached:
+	case <-time.After(patience):
+		t.Fatalf("%d calls wait at once, want %d", b.waiting.Load(), b.want)
+	}
+}
+
+// An auth backend that does not answer is asked as many questions at once as
+// WSGW_AUTH_CONCURRENCY says, and those that wait for it, or for their turn, keep nobody else
+// from what he missed, nor a script from answering.
+func TestA02SlowAuthBackend(t *testing.T) {
+	const questions, queued = 300, 30
+	backend := newBacklog(t, questions)
+	p := start(t, "WSGW_AUTH=callback", "WSGW_AUTH_URL="+backend.URL, "WSGW_AUTH_TIMEOUT=1m", "WSGW_AUTH_DEADLINE=10m",
+		fmt.Sprint("WSGW_AUTH_CONCURRENCY=", questions), "WSGW_DOORS=/barrage=session/script/doors/barrage.lua", "WSGW_LOG_LEVEL=info")
+	long := strings.Repeat("x", 60<<10) // each fills a page, and a client is given the next when it has taken one
+	for range 3 {
+		if status, body := p.push(`{"app":"match","text":"` + long + `"}`); status != "202" {
+			t.Fatalf("push: %s %s", status, body)
+		}
+	}
+	missed := p.dial()
+	missed.SetReadLimit(1 << 20)
+	missed.say(`{"member_id":-1,"token":""}`)
+	missed.expect(`{"app":"gateway","member_id":-1,"text":"{\"code\":200,\"message\":\"hello stranger\"}"}`)
+	for range questions + queued {
+		p.dial().say(`{"member_id":42,"token":"t"}`)
+	}
+	backend.await(t)
+
+	missed.say(`{"app":"match","last":3}`)
+	missed.expect(`{"app":"gateway","member_id":-1,"text":"{\"code\":200,\"message\":\"subscribe match success\"}"}`)
+	for range 3 {
+		missed.expect(`{"app":"match","member_id":-1,"text":"` + long + `"}`)
+	}
+	p.ws += "barrage"
+	c := p.dial()
+	c.say(`{"op":"subscribe","channel":"100001@video"}`)
+	c.expect(`{"result":true}`)
+	if n := backend.waiting.Load(); n != questions {
+		t.Errorf("in the end %d questions wait, want %d", n, questions)
+	}
+}
+
+// Scripts that wait for an answer have as many calls under way as their door has states.
+func TestSlowServerOfADoor(t *testing.T) {
+	const calls = 160 // more than there are places for what computes
+	backend := newBacklog(t, calls)
+	script := filepath.Join(t.TempDir(), "ask.lua")
+	write(t, script, `local mix = require "mix"
+function on_message(msg)
+	mix.http.request("GET", "`+backend.URL+`")
+	mix.websocket():send("no answer")
+end`)
+	p := start(t, "WSGW_DOORS=/ask="+script, fmt.Sprint("WSGW_DOORS_STATES=", calls), "WSGW_LOG_LEVEL=info")
+	p.ws += "ask"
+	ctx, cancel := context.WithCancel(t.Context())
+	var clients sync.WaitGroup
+	defer clients.Wait()
+	defer cancel()
+	for range calls {
+		c := p.dial()
+		clients.Go(func() { // asks again whenever the script has given up, which it does after 3 s
+			for c.Write(ctx, websocket.MessageText, []byte("ask")) == nil {
+				if _, _, err := c.Read(ctx); err != nil {
+					return
+				}
+			}
+		})
+	}
+	backend.await(t)
+}
+
 func TestLoginByJWT(t *testing.T) {
 	t.Parallel()
 	secret := strings.Repeat("canary-52aa", 4)

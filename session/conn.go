@@ -39,6 +39,22 @@ type Backlog interface {
 	Drained(f func())
 }
 
+// A Waiter is a [Conn] that has few places for the functions that Receive returns.
+type Waiter interface {
+	// Wait calls f, which waits for something that needs none of this process's time, and
+	// gives the caller's place to another function until f returns.
+	Wait(f func())
+}
+
+// waiting calls f, in Wait if c has it.
+func waiting(c Conn, f func()) {
+	if w, ok := c.(Waiter); ok {
+		w.Wait(f)
+	} else {
+		f()
+	}
+}
+
 // A Handler is what a transport drives for one connection. [Session] is one; a backend's
 // push link is another.
 type Handler interface {
@@ -46,8 +62,9 @@ type Handler interface {
 	// concurrently with itself, and may do so on a goroutine that serves many connections:
 	// Receive must not wait. A message whose handling has to wait (for an auth backend, a
 	// script) returns a function instead; the transport runs it elsewhere and holds back
-	// the connection's next message until it has returned. data is only valid during the
-	// call of Receive; a returned function must not refer to it.
+	// the connection's next message until it has returned. What such a function waits for,
+	// it waits for in [Waiter.Wait]. data is only valid during the call of Receive; a
+	// returned function must not refer to it.
 	Receive(op push.Opcode, data []byte) (wait func())
 	// Closed tells the handler that the connection is gone: once, after the last Receive
 	// (and the function it returned) has returned. code is what ended it: the code of

@@ -22,6 +22,9 @@ func (s *Session) Send(f *push.Frame) error {
 	return err
 }
 
+// Wait calls f, which waits for something else than the script, as [Waiter.Wait] does.
+func (s *Session) Wait(f func()) { waiting(s.conn, f) }
+
 // Subscribe subscribes s to app. Messages are held back until start is called, once, so that
 // an answer to the client can go first; start is nil if s was subscribed already. The errors
 // are those of [apps.Registry.Authorize], ErrTooManySubscriptions and ErrClosed.

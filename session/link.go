@@ -66,13 +66,13 @@ func (l *Link) Receive(op push.Opcode, data []byte) (wait func()) {
 		go l.work()
 	}
 	if l.size > maxLinkInbox {
-		return l.wait
+		return func() { waiting(l.conn, l.awaitRoom) }
 	}
 	return nil
 }
 
-// wait returns once there is room for more frames.
-func (l *Link) wait() {
+// awaitRoom returns once there is room for more frames.
+func (l *Link) awaitRoom() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for l.size > maxLinkInbox && !l.gone {

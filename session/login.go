@@ -35,7 +35,7 @@ func (s *Session) authenticate(c command) (wait func()) {
 	default:
 		claim := Credentials{Member: c.member, Token: c.token, Remote: s.conn.Remote()}
 		if q, ok := o.Auth.(Quick); o.Auth != nil && (!ok || !q.Quick(claim)) {
-			return func() { s.verify(c, claim, state) }
+			return func() { s.Wait(func() { s.verify(c, claim, state) }) }
 		}
 		s.verify(c, claim, state)
 	}

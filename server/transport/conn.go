@@ -40,6 +40,7 @@ type conn struct {
 var (
 	_ session.Conn    = (*conn)(nil)
 	_ session.Backlog = (*conn)(nil)
+	_ session.Waiter  = (*conn)(nil)
 )
 
 type connState uint8
@@ -56,7 +57,7 @@ const (
 // to be handled do not matter any more.
 func (s connState) local() bool { return s == stateClosing || s == stateAborted }
 
-// A link is the socket under a conn. All methods but run are called with conn.mu held.
+// A link is the socket under a conn. All methods but run and wait are called with conn.mu held.
 type link interface {
 	// write writes what the socket takes without waiting. n < len(p) without an error
 	// means that it takes no more for now. A link that can only write by waiting takes
@@ -76,6 +77,8 @@ type link interface {
 	resume()
 	// run calls conn.work with wait, on a goroutine that may wait.
 	run(wait func())
+	// wait calls f, which waits, on a goroutine that run has chosen.
+	wait(f func())
 }
 
 // Send implements [session.Conn].
@@ -227,6 +230,9 @@ func (c *conn) Drained(f func()) {
 		c.q.then = append(c.q.then, f)
 	}
 }
+
+// Wait implements [session.Waiter].
+func (c *conn) Wait(f func()) { c.link.wait(f) }
 
 // later has f called on a goroutine that may wait. A panic costs this connection only.
 func (c *conn) later(f func()) {

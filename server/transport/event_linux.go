@@ -149,6 +149,9 @@ func (c *eventConn) resume() { c.watchEvents() }
 // run implements link.
 func (c *eventConn) run(wait func()) { c.t.workers.run(func() { c.work(wait) }) }
 
+// wait implements link.
+func (c *eventConn) wait(f func()) { c.t.workers.wait(f) }
+
 // interest returns the events that the poller is to report; those about the end of a
 // connection are always reported. The caller holds mu.
 func (c *eventConn) interest() (events uint32) {

@@ -176,3 +176,6 @@ func (c *goroutineConn) resume() {}
 
 // run implements link.
 func (c *goroutineConn) run(wait func()) { c.work(wait) }
+
+// wait implements link: the goroutine is the connection's own.
+func (c *goroutineConn) wait(f func()) { f() }

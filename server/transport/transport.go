@@ -63,7 +63,8 @@ type Options struct {
 	// by default.
 	PongTimeout time.Duration
 	// Workers bounds the goroutines that run what a Handler's Receive returns for
-	// connections of the event transport; 128 by default. More of them wait.
+	// connections of the event transport, and what has waited for a queue to drain; 128 by
+	// default. More of them wait. Those in [session.Waiter.Wait] do not count.
 	Workers int
 	// Pollers is the number of goroutines that read the event transport's connections; by
 	// default one for every four processors.

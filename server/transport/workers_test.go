@@ -40,6 +40,35 @@ func TestWorkers(t *testing.T) {
 	}
 }
 
+// Functions that wait for something outside hold no place, whatever becomes of them.
+func TestWorkersWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := workers{max: 2}
+		gate := make(chan struct{})
+		var waiting, ran atomic.Int32
+		for range 5 {
+			w.run(func() {
+				defer func() { recover() }()
+				w.wait(func() {
+					waiting.Add(1)
+					<-gate
+					panic("outside")
+				})
+			})
+		}
+		w.run(func() { ran.Add(1) })
+		synctest.Wait()
+		if waiting.Load() != 5 || ran.Load() != 1 {
+			t.Errorf("%d functions wait, and %d ran beside them, want 5 and 1", waiting.Load(), ran.Load())
+		}
+		close(gate)
+		w.wg.Wait()
+		if w.running != 0 || w.starting || w.waiting != nil {
+			t.Errorf("in the end: %d running, starting %v, %d waiting", w.running, w.starting, len(w.waiting))
+		}
+	})
+}
+
 // BenchmarkWorkers runs what one read of a poller may bring: functions that use some stack,
 // as scripts do, and do not wait.
 func BenchmarkWorkers(b *testing.B) {

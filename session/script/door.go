@@ -66,9 +66,13 @@ func (d *Door) load() error {
 	return nil
 }
 
-// take returns a state of the newest program, making one if all are in use.
-func (d *Door) take() (*state, error) {
-	d.places <- struct{}{}
+// take returns a state of the newest program for c, making one if all are in use.
+func (d *Door) take(c *client) (*state, error) {
+	select {
+	case d.places <- struct{}{}:
+	default: // those that have them may be waiting for others
+		c.session.Wait(func() { d.places <- struct{}{} })
+	}
 	d.mu.Lock()
 	p := d.program
 	if n := len(d.idle); n > 0 {
@@ -99,7 +103,7 @@ func (d *Door) give(s *state, err error) {
 // and its arguments; nil means that there is nothing to run. The error has been logged and
 // counted.
 func (d *Door) call(c *client, prepare func(*state) (*lua.LFunction, []lua.LValue)) error {
-	s, err := d.take()
+	s, err := d.take(c)
 	if err != nil {
 		d.logger.Error("script does not load", "err", err)
 		return err

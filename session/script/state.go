@@ -212,7 +212,7 @@ func reusable(err error) bool {
 func (s *state) wait(f func()) {
 	s.b.pause()
 	s.door.host.leave()
-	f()
+	s.client.session.Wait(f)
 	s.door.host.enter()
 	s.b.resume()
 }
