@@ -184,11 +184,11 @@ func (h *Hub) history(ctx context.Context, q Query) ([]byte, error) {
 	b = append(b, `","offset":`...)
 	b = strconv.AppendUint(b, page.Top.Offset, 10)
 	b = append(b, `},"messages":[`...)
-	for i, m := range page.Messages {
+	for i := range page.Messages {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = appendMessage(b, m)
+		b = appendMessage(b, &page.Messages[i])
 	}
 	return append(b, ']', '}'), nil
 }

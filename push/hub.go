@@ -262,7 +262,7 @@ func (h *Hub) publishAll(ctx context.Context, ms []Message) ([]Receipt, error) {
 	t := turn{Context: ctx}
 	defer t.fanOut()
 	for i := range ms {
-		m := ms[i] // its own allocation: a log may drop it while it keeps its neighbours
+		m := ms[i] // ms is the caller's; this one goes to the shards
 		r, err := h.publish(&t, rules[i], &m)
 		if err != nil {
 			return out, err

@@ -11,12 +11,12 @@ import (
 // every message its position. Its methods may be called concurrently; appends to one app
 // are made one after another by the bus.
 type Log interface {
-	// Append sets m's Offset, Prev and Time and keeps m, which is immutable from then on.
-	// With app.History.Size 0 it only numbers m. An error that is ErrUnknownOutcome means
+	// Append sets m's Offset, Prev and Time and keeps a copy of m. With app.History.Size 0 it
+	// only numbers m. An error that is ErrUnknownOutcome means
 	// that m may have been kept all the same; any other one means that it was not.
 	Append(ctx context.Context, app *apps.App, m *Message) error
 	// Since returns what q asks for, up to the newest message or further than any position that
-	// Top or the bus has told of before. Its messages are shared: nobody changes them.
+	// Top or the bus has told of before.
 	Since(ctx context.Context, q Query) (Page, error)
 	// Top returns the position of app's newest message, offset 0 when it never had one.
 	Top(app string) Position
@@ -43,7 +43,7 @@ type Query struct {
 
 // A Page is a part of an app's log, oldest message first.
 type Page struct {
-	Messages []*Message
+	Messages []Message
 	// Top is the position of the newest message of the app, whether in the page or not.
 	Top Position
 	// Floor is the offset of the newest message that the query would have been about if it

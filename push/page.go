@@ -35,7 +35,7 @@ type page struct {
 	start, end uint64 // offsets: the messages between them, end included
 	floor      uint64 // as [Page.Floor], when it was begun; math.MaxUint64: it was not
 	full       bool
-	messages   []*Message
+	messages   []Message
 	text       int // bytes
 	encoded    []*encodedPage
 }
@@ -165,8 +165,8 @@ func (ps *pages) grow(ctx context.Context, p *page, member int64) (bool, error) 
 		return false, nil
 	}
 	p.messages = append(p.messages, got.Messages...)
-	for _, m := range got.Messages {
-		p.text += len(m.Text)
+	for i := range got.Messages {
+		p.text += len(got.Messages[i].Text)
 	}
 	p.end = max(p.end, got.Top.Offset)
 	if got.More {
@@ -221,7 +221,7 @@ func (ps *pages) part(p *page, r Range, e *Encoding) Replay {
 	var run *Frame // public messages, which share the page's bytes
 	from := 0
 	for ; i < end; i++ {
-		m := p.messages[i]
+		m := &p.messages[i]
 		switch {
 		case !m.visible(r.Member):
 			continue
@@ -252,11 +252,13 @@ func (p *page) encode(e *Encoding) *encodedPage {
 	x := p.encoded[i]
 	rest := p.messages[len(x.starts)-1:]
 	size := 0
-	for _, m := range rest {
+	for i := range rest {
+		m := &rest[i]
 		size += len(m.Text) + len(m.App) + 96
 	}
 	x.data = slices.Grow(x.data, size)
-	for _, m := range rest {
+	for i := range rest {
+		m := &rest[i]
 		if !m.Private() {
 			x.data = appendFrame(x.data, e, m)
 		}

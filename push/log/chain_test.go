@@ -69,14 +69,14 @@ func (a *archive) resume(member int64, after uint64) {
 		a.t.Fatal(err)
 	}
 	complete := after <= uint64(len(a.all))
-	var want []*push.Message
+	var want []push.Message
 	for i, m := range a.all {
 		switch {
 		case m.Offset <= after || m.Private() && m.Member != member:
 		case i < a.gone:
 			complete = false
 		default:
-			want = append(want, m)
+			want = append(want, *m)
 		}
 	}
 	if p.Complete(at) != complete {
@@ -168,7 +168,7 @@ func TestForgottenChains(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	l := open(t, log.Options{MaxBytes: limit})
 	app := &apps.App{Name: "a", History: apps.History{Size: 100, TTL: time.Hour}}
-	var all []*push.Message
+	var all []push.Message
 	before := make(map[int64]uint64)
 	forgotten, proved := 0, 0
 	for i := range 100_000 {
@@ -181,7 +181,7 @@ func TestForgottenChains(t *testing.T) {
 			forgotten++
 		}
 		before[member] = m.Offset
-		all = append(all, m)
+		all = append(all, *m)
 		if b := l.Bytes(); b > limit {
 			t.Fatalf("%d bytes are kept, over the limit of %d", b, limit)
 		}
@@ -198,7 +198,7 @@ func TestForgottenChains(t *testing.T) {
 			continue
 		}
 		proved++
-		missed := slices.DeleteFunc(slices.Clone(all[after.Offset:]), func(m *push.Message) bool { return m.Member != member })
+		missed := slices.DeleteFunc(slices.Clone(all[after.Offset:]), func(m push.Message) bool { return m.Member != member })
 		if !slices.Equal(p.Messages, missed) {
 			t.Fatalf("member %d after %d of %d is told that %d messages are all, of %d", member, after.Offset, i, len(p.Messages), len(missed))
 		}

@@ -8,7 +8,7 @@ import (
 	"crypto/rand"
 	"log/slog"
 	"os"
-	"sort"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,8 +19,8 @@ import (
 )
 
 const (
-	perMessage = 96  // bytes that a kept message costs beside its text
-	perChain   = 48  // bytes that a member with private messages costs
+	perRecord  = 28  // bytes that a record costs beside its length: its place, and what a short allocation is rounded up by
+	perChain   = 36  // bytes that a member with private messages costs
 	perHistory = 256 // bytes that an app costs
 	sweepEvery = 10 * time.Second
 	keepEmpty  = 24 * time.Hour // how long an app without messages keeps its numbers
@@ -69,24 +69,23 @@ var (
 
 // A history is one app's messages and numbers.
 type history struct {
-	mu       sync.Mutex
-	messages []*push.Message // by offset, oldest first; guarded by mu
-	ttl      time.Duration   // guarded by mu
-	bytes    int64           // guarded by mu
-	top      uint64          // offset of the newest message; guarded by mu
-	public   chain           // guarded by mu
-	private  map[int64]chain // by member; guarded by mu
-	forgot   uint64          // members not in private may have had messages up to here; guarded by mu
-	used     time.Time       // last append; guarded by mu
-	gone     bool            // no longer in Memory.apps; guarded by mu
-}
+	name string
 
-// A chain is what is known of an app's public messages, or of one member's private ones. It
-// outlives them: who was away while others got many messages has missed nothing, and the next
-// message of a member who seldom gets one still names the one before.
-type chain struct {
-	newest uint64 // offset of the newest message
-	lost   uint64 // offset of the newest message that is no longer kept
+	mu      sync.Mutex
+	records []record      // of the newest messages up to top, without a hole; guarded by mu
+	ttl     time.Duration // guarded by mu
+	bytes   int64         // guarded by mu
+	top     uint64        // offset of the newest message; guarded by mu
+	used    time.Time     // last append; guarded by mu
+	gone    bool          // no longer in Memory.apps; guarded by mu
+
+	// What is known of the app's public messages, and of each member's private ones, outlives
+	// them: who was away while others got many messages has missed nothing, and the next
+	// message of a member who seldom gets one still names the one before.
+	public  uint64           // offset of the newest public message; guarded by mu
+	lost    uint64           // offset of the newest public message that is no longer kept; guarded by mu
+	private map[int64]uint64 // offset of a member's newest private message; guarded by mu
+	forgot  uint64           // members not in private may have had messages up to here; guarded by mu
 }
 
 // NewMemory returns an empty log in a new epoch. Close ends its goroutine.
@@ -143,19 +142,14 @@ func (l *Memory) Append(_ context.Context, app *apps.App, m *push.Message) error
 	now := l.now()
 	h.used, h.ttl = now, app.History.TTL
 	before := h.bytes
-	c := h.chain(m.Member)
-	h.top++
-	m.Offset, m.Prev, m.Time = h.top, c.newest, now.UnixNano()
-	c.newest = m.Offset
-	if app.History.Size > 0 {
-		h.messages = append(h.messages, m)
-		h.bytes += cost(m)
-	} else {
-		c.lost = m.Offset
-	}
-	h.keep(m.Member, c)
 	h.expire(now)
-	h.drop(len(h.messages) - app.History.Size)
+	h.drop(len(h.records) + 1 - app.History.Size)
+	h.number(m, now)
+	if app.History.Size > 0 {
+		h.add(newRecord(m))
+	} else if !m.Private() {
+		h.lost = m.Offset
+	}
 	grown := h.bytes - before
 	h.mu.Unlock()
 	if l.bytes.Add(grown) > l.max {
@@ -178,21 +172,25 @@ func (l *Memory) Since(_ context.Context, q push.Query) (push.Page, error) {
 	h.expire(l.now())
 	l.bytes.Add(h.bytes - before)
 
-	page := push.Page{Top: push.Position{Epoch: l.epoch, Offset: h.top}, Floor: h.public.lost}
+	page := push.Page{Top: push.Position{Epoch: l.epoch, Offset: h.top}, Floor: h.lost}
 	switch {
 	case q.All:
 		page.Floor = h.floor()
 	case q.Member > 0:
-		page.Floor = max(page.Floor, h.chain(q.Member).lost)
+		page.Floor = max(page.Floor, h.lostOf(q.Member))
 	}
 	if q.Last > 0 {
-		page.Messages = newest(h.messages, q)
+		page.Messages = h.newest(q)
 		return page, nil
 	}
-	first := sort.Search(len(h.messages), func(i int) bool { return h.messages[i].Offset > q.After })
+	first := 0
+	if floor := h.floor(); q.After > floor {
+		first = int(min(q.After, h.top) - floor)
+	}
 	bytes := 0
-	for _, m := range h.messages[first:] {
-		if !asked(q, m) {
+	for i := first; i < len(h.records); i++ {
+		m := h.message(i)
+		if !asked(q, &m) {
 			continue
 		}
 		n := len(page.Messages)
@@ -209,19 +207,20 @@ func (l *Memory) Since(_ context.Context, q push.Query) (push.Page, error) {
 // asked reports whether q is about m.
 func asked(q push.Query, m *push.Message) bool { return q.All || !m.Private() || m.Member == q.Member }
 
-// newest returns the last of ms that q asks for, oldest first.
-func newest(ms []*push.Message, q push.Query) []*push.Message {
-	out := make([]*push.Message, min(q.Last, len(ms)))
+// newest returns the last messages that q asks for, oldest first.
+func (h *history) newest(q push.Query) []push.Message {
+	out := make([]push.Message, min(q.Last, len(h.records)))
 	at, bytes := len(out), 0
-	for i := len(ms) - 1; i >= 0 && at > 0; i-- {
-		if !asked(q, ms[i]) {
+	for i := len(h.records) - 1; i >= 0 && at > 0; i-- {
+		m := h.message(i)
+		if !asked(q, &m) {
 			continue
 		}
-		if bytes += len(ms[i].Text); q.Bytes > 0 && bytes > q.Bytes && at < len(out) {
+		if bytes += len(m.Text); q.Bytes > 0 && bytes > q.Bytes && at < len(out) {
 			break
 		}
 		at--
-		out[at] = ms[i]
+		out[at] = m
 	}
 	return out[at:]
 }
@@ -252,7 +251,7 @@ func (l *Memory) Usage(app string) push.Usage {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return push.Usage{Messages: len(h.messages), Bytes: int(h.bytes), Top: push.Position{Epoch: l.epoch, Offset: h.top}}
+	return push.Usage{Messages: len(h.records), Bytes: int(h.bytes), Top: push.Position{Epoch: l.epoch, Offset: h.top}}
 }
 
 // history returns app's history, locked, making it if need be.
@@ -264,7 +263,7 @@ func (l *Memory) history(app string) *history {
 		if h == nil {
 			l.mu.Lock()
 			if h = l.apps[app]; h == nil {
-				h = &history{top: l.floor, public: chain{l.floor, l.floor}, forgot: l.floor, bytes: perHistory}
+				h = &history{name: app, top: l.floor, public: l.floor, lost: l.floor, forgot: l.floor, bytes: perHistory}
 				l.apps[app] = h
 				l.bytes.Add(perHistory)
 			}
@@ -289,10 +288,10 @@ func (l *Memory) sweep() {
 			return
 		case <-tick.C:
 			now := l.now()
-			l.each(func(name string, h *history) {
+			l.each(func(h *history) {
 				h.expire(now)
-				if len(h.messages) == 0 && now.Sub(h.used) > keepEmpty {
-					l.forget(name, h)
+				if len(h.records) == 0 && now.Sub(h.used) > keepEmpty {
+					l.forget(h)
 				}
 			})
 		}
@@ -304,16 +303,16 @@ func (l *Memory) sweep() {
 func (l *Memory) shrink() {
 	l.metrics.Refused(stat.ReasonHistoryMemory)
 	enough := l.max - l.max/16
-	l.each(func(_ string, h *history) { h.prune() })
+	l.each(func(h *history) { h.prune() })
 	for l.bytes.Load() > enough {
 		dropped := false
-		l.each(func(name string, h *history) {
-			if n := len(h.messages); n > 0 {
+		l.each(func(h *history) {
+			if n := len(h.records); n > 0 {
 				h.drop(n/10 + 1)
 				h.prune()
 				dropped = true
 			} else if l.bytes.Load() > enough {
-				l.forget(name, h)
+				l.forget(h)
 				dropped = true
 			}
 		})
@@ -324,7 +323,7 @@ func (l *Memory) shrink() {
 }
 
 // each calls f for every app, locked, and accounts for what f freed.
-func (l *Memory) each(f func(name string, h *history)) {
+func (l *Memory) each(f func(h *history)) {
 	l.mu.RLock()
 	names := make([]string, 0, len(l.apps))
 	for name := range l.apps {
@@ -341,7 +340,7 @@ func (l *Memory) each(f func(name string, h *history)) {
 		h.mu.Lock()
 		if !h.gone {
 			before := h.bytes
-			f(name, h)
+			f(h)
 			l.bytes.Add(h.bytes - before)
 		}
 		h.mu.Unlock()
@@ -351,64 +350,87 @@ func (l *Memory) each(f func(name string, h *history)) {
 // forget drops an empty history. Whatever is made under its name again goes on above its
 // numbers, so that no offset is given twice. h.mu is held; l.mu comes after it here only,
 // which is safe because nobody waits for a history while holding l.mu.
-func (l *Memory) forget(name string, h *history) {
+func (l *Memory) forget(h *history) {
 	h.gone = true
 	h.bytes = 0
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.apps, name)
+	delete(l.apps, h.name)
 	l.floor = max(l.floor, h.top)
 }
 
-func cost(m *push.Message) int64 { return int64(len(m.Text)) + perMessage }
+// cost returns what r takes, on the average of all lengths: long allocations are rounded up by up to an eighth.
+func cost(r record) int64 { return int64(len(r) + len(r)/16 + perRecord) }
 
 // floor returns the offset of the newest message that is no longer kept.
-func (h *history) floor() uint64 {
-	if len(h.messages) == 0 {
-		return h.top
-	}
-	return h.messages[0].Offset - 1
+func (h *history) floor() uint64 { return h.top - uint64(len(h.records)) }
+
+// message returns the i-th of the messages that are kept.
+func (h *history) message(i int) push.Message {
+	return h.records[i].message(h.name, h.floor()+1+uint64(i))
 }
 
-// chain returns the chain that a message for member belongs to.
-func (h *history) chain(member int64) chain {
-	if member <= 0 {
-		return h.public
+// lostOf returns the offset of member's newest private message that is no longer kept.
+func (h *history) lostOf(member int64) uint64 {
+	newest, known := h.private[member]
+	if !known {
+		return h.forgot
 	}
-	if c, ok := h.private[member]; ok {
-		return c
+	floor := h.floor()
+	if newest <= floor {
+		return newest
 	}
-	return chain{h.forgot, h.forgot}
+	for i := range h.records { // it is the one before the oldest that is kept
+		if m := h.message(i); m.Member == member {
+			return m.Prev
+		}
+	}
+	return floor
 }
 
-// keep makes c the chain of member's messages.
-func (h *history) keep(member int64, c chain) {
-	if member <= 0 {
-		h.public = c
+// number gives m its place in the log.
+func (h *history) number(m *push.Message, now time.Time) {
+	h.top++
+	m.Offset, m.Time = h.top, now.UnixNano()
+	if !m.Private() {
+		m.Prev, h.public = h.public, m.Offset
 		return
 	}
-	if h.private == nil {
-		h.private = make(map[int64]chain)
+	newest, known := h.private[m.Member]
+	if !known {
+		newest = h.forgot
+		if h.private == nil {
+			h.private = make(map[int64]uint64)
+		}
+		h.bytes += perChain
 	}
-	n := len(h.private)
-	h.private[member] = c
-	h.bytes += int64(len(h.private)-n) * perChain
+	m.Prev, h.private[m.Member] = newest, m.Offset
+}
+
+// add keeps the message of offset top.
+func (h *history) add(r record) {
+	if n := len(h.records); n == cap(h.records) { // append would make room for twice as many
+		h.records = append(make([]record, 0, n+n/4+1), h.records...)
+	}
+	h.records = append(h.records, r)
+	h.bytes += cost(r)
 }
 
 // prune forgets the members of whom no message is kept. What they may have had counts as lost
 // from then on: too much rather than too little.
 func (h *history) prune() {
-	var left map[int64]chain // a map does not shrink
-	for member, c := range h.private {
-		if c.newest == c.lost {
-			h.forgot = max(h.forgot, c.newest)
+	floor := h.floor()
+	var left map[int64]uint64 // a map does not shrink
+	for member, newest := range h.private {
+		if newest <= floor {
+			h.forgot = max(h.forgot, newest)
 			h.bytes -= perChain
 			continue
 		}
 		if left == nil {
-			left = make(map[int64]chain)
+			left = make(map[int64]uint64)
 		}
-		left[member] = c
+		left[member] = newest
 	}
 	h.private = left
 }
@@ -420,26 +442,30 @@ func (h *history) expire(now time.Time) {
 	}
 	limit := now.Add(-h.ttl).UnixNano()
 	n := 0
-	for n < len(h.messages) && h.messages[n].Time < limit {
+	for n < len(h.records) && h.records[n].time() < limit {
 		n++
 	}
 	h.drop(n)
 }
 
-// drop lets go of the n oldest messages.
+// drop lets go of the n oldest messages, if there are so many.
 func (h *history) drop(n int) {
+	n = min(n, len(h.records))
 	if n <= 0 {
 		return
 	}
-	for i, m := range h.messages[:n] {
-		h.bytes -= cost(m)
-		c := h.chain(m.Member)
-		c.lost = max(c.lost, m.Offset)
-		h.keep(m.Member, c)
-		h.messages[i] = nil
+	for i := range n {
+		h.bytes -= cost(h.records[i])
+		if m := h.message(i); !m.Private() {
+			h.lost = m.Offset
+		}
 	}
-	h.messages = h.messages[n:]
-	if len(h.messages) == 0 {
-		h.messages = nil
+	clear(h.records[:n])
+	h.records = h.records[n:]
+	switch left := len(h.records); {
+	case left == 0:
+		h.records = nil
+	case left < n: // leave the memory of a burst
+		h.records = slices.Clone(h.records)
 	}
 }

@@ -108,7 +108,7 @@ func TestMemoryIsBounded(t *testing.T) {
 		if b := l.Bytes(); b > limit {
 			t.Fatalf("%d bytes are kept, over the limit of %d", b, limit)
 		}
-		if p, _ := l.Since(t.Context(), push.Query{App: app.Name, Member: -1, Last: 1}); len(p.Messages) != 1 || p.Messages[0] != newest {
+		if p, _ := l.Since(t.Context(), push.Query{App: app.Name, Member: -1, Last: 1}); len(p.Messages) != 1 || p.Messages[0] != *newest {
 			t.Fatal("the newest message is not kept")
 		}
 	}
@@ -123,34 +123,90 @@ func TestMemoryIsBounded(t *testing.T) {
 	}
 }
 
-// BenchmarkMemoryBytes reports what a kept message costs beside its text, and what each of its
-// members adds.
-func BenchmarkMemoryBytes(b *testing.B) {
-	const n = 100_000
-	for _, members := range []int{0, n} {
-		b.Run(fmt.Sprintf("members=%d", members), func(b *testing.B) {
-			for b.Loop() {
-				l := log.NewMemory(log.Options{MaxBytes: 1 << 30})
-				app := &apps.App{Name: "a", History: apps.History{Size: n, TTL: time.Hour}}
-				var before, after runtime.MemStats
-				runtime.GC()
-				runtime.ReadMemStats(&before)
-				for i := range n {
-					m := &push.Message{App: "a", Member: -1, Text: strings.Repeat("x", 128)}
-					if members > 0 {
-						m.Member = int64(i%members) + 1
-					}
-					if err := l.Append(b.Context(), app, m); err != nil {
-						b.Fatal(err)
-					}
-				}
-				runtime.GC()
-				runtime.ReadMemStats(&after)
-				b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/n-128, "B/message")
-				b.ReportMetric(float64(l.Bytes())/n-128, "counted-B/message")
-				l.Close()
+// A filling is messages of one kind, for a log to keep.
+type filling struct {
+	name     string
+	apps     int
+	messages int   // of each app
+	members  int   // who get them in turn; 0: everybody does
+	first    int64 // a member's number
+	from     int64
+	binary   bool
+}
+
+var fillings = []filling{
+	{name: "public", apps: 1, messages: 10_000},
+	{name: "public, many apps", apps: 100, messages: 100},
+	{name: "from members of high numbers", apps: 1, messages: 10_000, from: 1 << 52},
+	{name: "binary", apps: 1, messages: 10_000, binary: true},
+	{name: "private, one for each member", apps: 1, messages: 10_000, members: 10_000},
+	{name: "private, and the map has just grown", apps: 1, messages: 15_000, members: 15_000},
+	{name: "private, many apps", apps: 100, messages: 100, members: 100},
+	{name: "private, ten for each member", apps: 1, messages: 10_000, members: 1000},
+	{name: "private, members of high numbers", apps: 1, messages: 10_000, members: 10_000, first: 1 << 52},
+}
+
+// measure returns what a kept message of f costs, with a text of so many bytes: in live heap,
+// and by the log's own account.
+func (f filling) measure(tb testing.TB, text int) (heap, counted float64) {
+	l := log.NewMemory(log.Options{MaxBytes: 1 << 30})
+	defer l.Close()
+	content := strings.Repeat("x", text)
+	all := make([]*apps.App, f.apps)
+	for i := range all {
+		all[i] = &apps.App{Name: fmt.Sprint("app:", i), History: apps.History{Size: f.messages, TTL: time.Hour}}
+		add(tb, l, all[i], push.Everybody, "") // what an app costs is not asked for
+	}
+	empty := l.Bytes()
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	for _, app := range all {
+		m := push.Message{App: app.Name, From: f.from, Binary: f.binary, Text: content}
+		for i := range f.messages {
+			m.Member = push.Everybody
+			if f.members > 0 {
+				m.Member = f.first + int64(i%f.members) + 1
 			}
-		})
+			if err := l.Append(tb.Context(), app, &m); err != nil {
+				tb.Fatal(err)
+			}
+		}
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	n := float64(len(all) * f.messages)
+	return float64(after.HeapAlloc-before.HeapAlloc) / n, float64(l.Bytes()-empty) / n
+}
+
+// A kept message costs its text and at most 100 bytes, whomever it is for. The account by which memory is
+// bounded is not below what is really taken.
+func TestMemoryOfAMessage(t *testing.T) {
+	for _, f := range fillings {
+		for _, text := range []int{0, 16, 128, 1000, 1020} {
+			heap, counted := f.measure(t, text)
+			if beside := heap - float64(text); text != 1020 && beside > 100 { // which is rounded up by an eighth
+				t.Errorf("%s: a message costs %.1f bytes beside a text of %d", f.name, beside, text)
+			}
+			if counted < 0.95*heap {
+				t.Errorf("%s, with a text of %d: a message costs %.1f bytes, and is counted as %.1f", f.name, text, heap, counted)
+			}
+		}
+	}
+}
+
+// BenchmarkMemoryBytes reports what a kept message costs beside its text.
+func BenchmarkMemoryBytes(b *testing.B) {
+	for _, f := range fillings {
+		for _, text := range []int{0, 16, 128, 1000} {
+			b.Run(fmt.Sprintf("%s/text=%d", f.name, text), func(b *testing.B) {
+				for b.Loop() {
+					heap, counted := f.measure(b, text)
+					b.ReportMetric(heap-float64(text), "B/message")
+					b.ReportMetric(counted-float64(text), "counted-B/message")
+				}
+			})
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package log
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -11,7 +12,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"ws-gateway/push"
@@ -152,12 +152,6 @@ func (l *Memory) write(path string) error {
 	return f.Close()
 }
 
-// The flags of a message.
-const (
-	isBinary = 1 << iota
-	isLossy
-)
-
 // A writer keeps its first error for Flush.
 type writer struct {
 	out *bufio.Writer
@@ -174,29 +168,23 @@ func (w *writer) string(s string) {
 func (w *writer) history(h *history) {
 	w.int(int64(h.ttl))
 	w.int(h.used.UnixNano())
-	for _, offset := range [...]uint64{h.top, h.public.newest, h.forgot} {
+	for _, offset := range [...]uint64{h.top, h.public, h.forgot} {
 		w.uint(offset)
 	}
 	w.uint(uint64(len(h.private)))
-	for member, c := range h.private {
+	for member, newest := range h.private {
 		w.int(member)
-		w.uint(c.newest)
+		w.uint(newest)
 	}
-	w.uint(uint64(len(h.messages)))
-	for _, m := range h.messages {
+	w.uint(uint64(len(h.records)))
+	for i := range h.records {
+		m := h.message(i)
 		w.uint(m.Offset)
 		w.uint(m.Prev)
 		w.int(m.Time)
 		w.int(m.Member)
 		w.int(m.From)
-		flags := uint64(0)
-		if m.Binary {
-			flags |= isBinary
-		}
-		if m.Lossy {
-			flags |= isLossy
-		}
-		w.uint(flags)
+		w.uint(uint64(flagsOf(&m)))
 		w.string(m.Text)
 	}
 }
@@ -316,30 +304,36 @@ func (r *reader) string() string {
 }
 
 func (r *reader) history(app string) *history {
-	h := &history{ttl: time.Duration(r.int()), used: time.Unix(0, r.int()), bytes: perHistory}
-	newest := func() chain { n := r.uint(); return chain{n, n} }
-	h.top, h.public, h.forgot = r.uint(), newest(), r.uint()
+	h := &history{name: app, ttl: time.Duration(r.int()), used: time.Unix(0, r.int()), bytes: perHistory}
+	h.top, h.public, h.forgot = r.uint(), r.uint(), r.uint()
+	h.lost = h.public
 	for n := r.uint(); n > 0 && r.err == nil; n-- {
+		if h.private == nil {
+			h.private = make(map[int64]uint64)
+		}
 		member := r.int()
-		h.keep(member, newest())
+		h.private[member] = r.uint()
 	}
-	last := uint64(0)
-	for n := r.uint(); n > 0 && r.err == nil; n-- {
-		m := &push.Message{App: app, Offset: r.uint(), Prev: r.uint(), Time: r.int(), Member: r.int(), From: r.int()}
-		flags := r.uint()
-		m.Binary, m.Lossy = flags&isBinary != 0, flags&isLossy != 0
+	h.bytes += int64(len(h.private)) * perChain
+	n := r.uint()
+	if n > h.top {
+		r.err = cmp.Or(r.err, errDamaged)
+	}
+	public := false
+	for offset := h.top - n + 1; n > 0 && r.err == nil; n, offset = n-1, offset+1 {
+		m := &push.Message{Offset: r.uint(), Prev: r.uint(), Time: r.int(), Member: r.int(), From: r.int()}
+		setFlags(m, byte(r.uint()))
 		m.Text = r.string()
-		if r.err == nil && (m.Offset <= last || m.Offset > h.chain(m.Member).newest) {
+		newest := h.public
+		if m.Private() {
+			newest = h.private[m.Member]
+		} else if !public { // what the oldest one follows is lost
+			public, h.lost = true, m.Prev
+		}
+		if r.err == nil && (m.Offset != offset || m.Offset > newest) {
 			r.err = errDamaged
 		}
-		last = m.Offset
-		h.messages = append(h.messages, m)
-		h.bytes += cost(m)
-	}
-	for _, m := range slices.Backward(h.messages) { // what its oldest message follows is lost
-		c := h.chain(m.Member)
-		c.lost = m.Prev
-		h.keep(m.Member, c)
+		h.add(newRecord(m))
 	}
 	return h
 }

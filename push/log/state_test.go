@@ -88,8 +88,8 @@ func TestN02WarmRestart(t *testing.T) {
 		t.Fatalf("resume over the restart: %+v, %v", p, err)
 	}
 	for i, m := range p.Messages {
-		if *m != *before[4+i] {
-			t.Errorf("message is %+v, was %+v", *m, *before[4+i])
+		if m != *before[4+i] {
+			t.Errorf("message is %+v, was %+v", m, *before[4+i])
 		}
 	}
 	if next := add(t, l, kept, -1, "y"); next.Offset != tops[0].Offset+1 || next.Prev != tops[0].Offset {

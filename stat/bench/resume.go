@@ -97,34 +97,40 @@ const (
 	logSize = 100  // messages in each, as many as a gateway keeps by default
 )
 
-// fillLogs reports what the gateway's heap grows by for each message that it keeps, beside
-// the text.
+// fillLogs reports what the gateway's heap grows by for each message that it keeps, beside the
+// text: for everybody, and each for another member.
 func (r *run) fillLogs(ctx context.Context) error {
 	if r.stat == "" {
 		return nil
 	}
 	p := newCrew(r.target, 1, 1, r.app, r.size).pushers[0]
 	defer p.backend.close()
-	to := make([]addressee, logSize)
-	for i := range to {
-		to[i] = addressee{member: -1}
+	public, private := make([]addressee, logSize), make([]addressee, logSize)
+	for i := range logSize {
+		public[i], private[i] = addressee{member: -1}, addressee{member: int64(i + 1)}
 	}
-	before, err := statServer(r.stat).forceGC(ctx)
-	if err != nil {
-		return err
-	}
-	r.progress.begin("filling logs", "messages", 0)
-	for i := range logApps {
-		p.app = fmt.Sprintf("%s.%d", r.app, i)
-		if err := p.push(ctx, to, time.Time{}); err != nil {
+	for _, kind := range []struct {
+		name string
+		to   []addressee
+	}{{"message", public}, {"private_message", private}} {
+		before, err := statServer(r.stat).forceGC(ctx)
+		if err != nil {
 			return err
 		}
-		r.progress.tell(float64(i)/logApps, uint64(i*logSize))
+		r.progress.begin("filling logs", "messages", 0)
+		for i := range logApps {
+			p.app = fmt.Sprintf("%s.%s.%d", r.app, kind.name, i)
+			if err := p.push(ctx, kind.to, time.Time{}); err != nil {
+				return err
+			}
+			r.progress.tell(float64(i)/logApps, uint64(i*logSize))
+		}
+		after, err := statServer(r.stat).forceGC(ctx)
+		if err != nil {
+			return err
+		}
+		beside := float64(after-before)/(logApps*logSize) - float64(r.size)
+		r.report.add("heap_per_logged_"+kind.name+"_beside_text", beside, "B")
 	}
-	after, err := statServer(r.stat).forceGC(ctx)
-	if err != nil {
-		return err
-	}
-	r.report.add("heap_per_logged_message_beside_text", float64(after-before)/(logApps*logSize)-float64(r.size), "B")
 	return nil
 }

@@ -121,6 +121,7 @@ var goals = []goal{
 	{what: "commands to a door", plan: "commands door", figure: "commands", unit: "/s", bar: 100_000, atLeast: true},
 	{what: "a missed message to a client that is back, CPU", plan: "resume", figure: "cpu_per_resumed_message", unit: "us"},
 	{what: "a logged message, live heap beside its text", plan: "resume", figure: "heap_per_logged_message_beside_text", unit: "B", bar: 100},
+	{what: "a logged private message, each for another member", plan: "resume", figure: "heap_per_logged_private_message_beside_text", unit: "B", bar: 100},
 	{what: "a client that never reads is evicted after", plan: "slow", figure: "evicted_after", unit: "s", bar: 5},
 	{what: "and costs memory", plan: "slow", figure: "rss_growth", unit: "KB", bar: 1024},
 	{what: "p99 of the others, beside it against before", plan: "slow", figure: "with_slow_p99", over: [2]string{"slow", "p99"}, unit: "x"},

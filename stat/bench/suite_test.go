@@ -44,7 +44,7 @@ func TestSuiteAsksEveryQuestion(t *testing.T) {
 		"connect":        {"cpu_per_connect", "cpu_per_close"},
 		"commands":       {"cpu_per_command", "commands"},
 		"commands door":  {"cpu_per_command", "commands"},
-		"resume":         {"cpu_per_resumed_message", "heap_per_logged_message_beside_text"},
+		"resume":         {"cpu_per_resumed_message", "heap_per_logged_message_beside_text", "heap_per_logged_private_message_beside_text"},
 		"slow":           {"p99", "with_slow_p99", "rss_growth"},
 		"overload":       {"queue_p99"},
 		"churn":          {"deliveries", "commands"},
