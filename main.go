@@ -88,6 +88,7 @@ func serve(ctx context.Context, call *command.Call) error {
 	l := logging.New(call.Stderr, logging.Options{Level: c.LogLevel, Format: c.LogFormat})
 	slog.SetDefault(l) // for libraries that log by themselves
 	memory := server.LimitMemory(l)
+	server.CollectLess()
 	v, _ := command.Built(version)
 	metrics, ready, tail := stat.New(stat.Options{Node: c.Node, Version: v}), new(stat.Ready), new(stat.Tail)
 

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -1065,21 +1066,36 @@ func TestR01OpenFiles(t *testing.T) {
 }
 
 func TestR02MemoryLimit(t *testing.T) {
-	limit := func(env ...string) string {
-		p := start(t, env...)
-		_, metrics := p.get(p.stat + "/metrics")
-		for l := range strings.Lines(metrics) {
-			if value, ok := strings.CutPrefix(l, "go_gc_gomemlimit_bytes "); ok {
-				return strings.TrimSpace(value)
+	const limit = "go_gc_gomemlimit_bytes"
+	if got := start(t).metric(limit); got <= 0 || got >= math.MaxInt64 {
+		t.Errorf("the memory limit is %v by default, want 90 %% of what there is", got)
+	}
+	if got := start(t, "GOMEMLIMIT=1GiB").metric(limit); got != 1<<30 {
+		t.Errorf("the memory limit is %v with GOMEMLIMIT=1GiB", got)
+	}
+}
+
+func TestR02Collections(t *testing.T) {
+	const percent, next = "go_gc_gogc_percent", "go_memstats_next_gc_bytes"
+	p := start(t, "WSGW_PPROF=true")
+	collected := func(ok func(percent, next float64) bool) {
+		t.Helper()
+		p.heap()
+		for deadline := time.Now().Add(patience); !ok(p.metric(percent), p.metric(next)); {
+			if time.Now().After(deadline) {
+				t.Fatalf("GOGC is %v, and the next collection begins at %v bytes", p.metric(percent), p.metric(next))
 			}
 		}
-		return "missing"
 	}
-	if got := limit(); got == "missing" || strings.HasPrefix(got, "9.223372036854776e+18") {
-		t.Errorf("the memory limit is %s by default, want 90 %% of what there is", got)
+	collected(func(percent, next float64) bool { return percent > 120 && next > 14<<20 && next < 18<<20 })
+	text := strings.Repeat("x", 60<<10)
+	for i := range 400 { // 24 MB are live
+		p.push(fmt.Sprintf(`{"app":"log%d","text":"%s"}`, i%4, text))
 	}
-	if got := limit("GOMEMLIMIT=1GiB"); got != "1.073741824e+09" {
-		t.Errorf("the memory limit is %s with GOMEMLIMIT=1GiB", got)
+	collected(func(percent, next float64) bool { return percent == 100 && next > 48e6 })
+
+	if got := start(t, "GOGC=50").metric(percent); got != 50 {
+		t.Errorf("GOGC is %v, want the 50 that was asked for", got)
 	}
 }
 
