@@ -26,16 +26,18 @@ const (
 
 // PublishOnce is [Hub.PublishBatch] for a backend that may try again: while key is
 // remembered, which is for two minutes after the answer, the same messages with the same key
-// are not published again. The receipts are then those of the first time, with Duplicate set.
+// from the same backend are not published again. The receipts are then those of the first time,
+// with Duplicate set. by tells backends apart: keys of one mean nothing to another.
 // Calls that race share one publish. A refused push is not remembered; one whose outcome is
 // unknown is, as that: a retry gets the same error. The errors are also 400 for a key that is
 // empty or too long, 422 for one that came with other messages, and 429 while as many are
 // remembered as Options.MaxIdempotencyKeys.
-func (h *Hub) PublishOnce(ctx context.Context, key string, ms []Message) ([]Receipt, error) {
+func (h *Hub) PublishOnce(ctx context.Context, by, key string, ms []Message) ([]Receipt, error) {
 	if len(key) == 0 || len(key) > MaxIdempotencyKey {
 		return nil, &RefusedError{Status: http.StatusBadRequest, Index: -1, Message: fmt.Sprintf("an idempotency key has 1 to %d bytes", MaxIdempotencyKey)}
 	}
-	a, first, err := h.dedup.begin(key, digest(ms), 1+len(ms)/perWeight)
+	k := onceKey{by, key}
+	a, first, err := h.dedup.begin(k, digest(ms), 1+len(ms)/perWeight)
 	if err != nil {
 		if h.opts.Tail.Active() {
 			h.showAll(ms, nil, err)
@@ -43,7 +45,7 @@ func (h *Hub) PublishOnce(ctx context.Context, key string, ms []Message) ([]Rece
 		return nil, err
 	}
 	if first {
-		defer func() { h.dedup.end(key, a) }()
+		defer func() { h.dedup.end(k, a) }()
 		// Others may wait for this publish: it does not end because its first sender leaves.
 		a.receipts, a.err = h.PublishBatch(context.WithoutCancel(ctx), ms)
 		return a.receipts, a.err
@@ -82,6 +84,9 @@ func digest(ms []Message) [sha256.Size]byte {
 	return sha256.Sum256(b)
 }
 
+// A onceKey is an idempotency key and whose it is.
+type onceKey struct{ by, key string }
+
 // An attempt is a push with an idempotency key: under way, or answered.
 type attempt struct {
 	digest [sha256.Size]byte
@@ -91,7 +96,7 @@ type attempt struct {
 	receipts []Receipt
 	err      error
 
-	key     string
+	key     onceKey
 	expires time.Time // set when answered
 	next    *attempt  // answered after this one
 }
@@ -110,16 +115,16 @@ type dedup struct {
 	metrics *stat.Metrics
 
 	mu           sync.Mutex
-	attempts     map[string]*attempt // guarded by mu
-	weight       int                 // of attempts; guarded by mu
-	oldest, last *attempt            // list of the answered ones; guarded by mu
-	timer        *time.Timer         // set while anything is in the list; guarded by mu
-	closed       bool                // guarded by mu
+	attempts     map[onceKey]*attempt // guarded by mu
+	weight       int                  // of attempts; guarded by mu
+	oldest, last *attempt             // list of the answered ones; guarded by mu
+	timer        *time.Timer          // set while anything is in the list; guarded by mu
+	closed       bool                 // guarded by mu
 }
 
 // begin returns the attempt with this key, and whether the caller is to make it, and then
 // must call end.
-func (d *dedup) begin(key string, sum [sha256.Size]byte, weight int) (a *attempt, first bool, err error) {
+func (d *dedup) begin(key onceKey, sum [sha256.Size]byte, weight int) (a *attempt, first bool, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now := time.Now()
@@ -139,7 +144,7 @@ func (d *dedup) begin(key string, sum [sha256.Size]byte, weight int) (a *attempt
 		return nil, false, &RefusedError{Status: http.StatusTooManyRequests, Message: "too many idempotency keys to remember", RetryAfter: wait}
 	}
 	if d.attempts == nil {
-		d.attempts = make(map[string]*attempt)
+		d.attempts = make(map[onceKey]*attempt)
 	}
 	a = &attempt{digest: sum, weight: weight, done: make(chan struct{}), key: key, err: errNobodyKnows}
 	d.attempts[key] = a
@@ -149,7 +154,7 @@ func (d *dedup) begin(key string, sum [sha256.Size]byte, weight int) (a *attempt
 
 // end makes what became of a known, and remembers it. After a panic that is the error which
 // begin has set.
-func (d *dedup) end(key string, a *attempt) {
+func (d *dedup) end(key onceKey, a *attempt) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	close(a.done)

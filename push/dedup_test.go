@@ -5,6 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -62,6 +66,72 @@ func TestU07Retry(t *testing.T) {
 	}
 }
 
+// What one team's backend calls its pushes is no business of another's, by POST or over a link.
+func TestU07IdempotencyKeysBelongToAPushKey(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "keys")
+	write := func(lines string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(lines), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("red\ngreen\n")
+	keys, err := push.NewKeys(push.KeysOptions{Keys: []string{"blue"}, File: file})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := newBackend(t, push.HandlerOptions{Keys: keys}, "")
+	offset := 0
+	check := func(name, key, text string, duplicate bool) {
+		t.Helper()
+		want := func(n int) string {
+			s := accepted("a", b.epoch("a"), n, 0)
+			if duplicate {
+				s = strings.Replace(s, "}", `,"duplicate":true}`, 1)
+			}
+			return s
+		}
+		if !duplicate {
+			offset++
+		}
+		body := `{"app":"a","text":"` + text + `"}`
+		if _, answer := b.post(body, keyHeader, "k", "X-Push-Key", key); answer != want(offset) {
+			t.Errorf("%s: %s, want %s", name, answer, want(offset))
+		}
+		req := httptest.NewRequest(http.MethodGet, "/push", nil)
+		req.Header.Set("X-Push-Key", key)
+		l, err := push.NewLink(b.hub, keys, req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		duplicate = true
+		frame := `{"id":1,"key":"k",` + body[1:]
+		if got := string(l.Receive(t.Context(), []byte(frame))); got != `{"id":1,`+want(offset)[1:] {
+			t.Errorf("%s, over a link: %s, want %s", name, got, want(offset))
+		}
+	}
+	check("blue", "blue", "hello", false)
+	check("red says the same", "red", "hello", false)
+	check("green says something else", "green", "goodbye", false)
+	check("green again", "green", "goodbye", true)
+	write("# turned round, and longer\nwhite\ngreen\nblack\nred\n")
+	if err := keys.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	check("green after a reload", "green", "goodbye", true)
+	check("white, which is new", "white", "hello", false)
+	check("black, which is too", "black", "hello", false)
+
+	if keys, err = push.NewKeys(push.KeysOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	b, offset = newBackend(t, push.HandlerOptions{Keys: keys}, ""), 0
+	check("the key that was made", keys.Generated(), "hello", false)
+	if _, answer := b.post(`{"app":"a","text":"hello"}`, keyHeader, "k"); !strings.HasSuffix(answer, `"duplicate":true}`) {
+		t.Errorf("without a key, after the one that was made: %s", answer)
+	}
+}
+
 // A gatedLog is a log whose appends wait, and may fail.
 type gatedLog struct {
 	push.Log
@@ -100,7 +170,7 @@ func TestU07RacingRetriesShareOnePublish(t *testing.T) {
 		for i := range offsets {
 			ctx, cancel := context.WithCancel(t.Context())
 			wg.Go(func() {
-				r, err := h.PublishOnce(ctx, "k", hello)
+				r, err := h.PublishOnce(ctx, "", "k", hello)
 				if err != nil {
 					t.Errorf("racer %d: %v", i, err)
 					return
@@ -130,11 +200,11 @@ func TestU07RacingRetriesShareOnePublish(t *testing.T) {
 func TestU07WaitingForAnotherEndsWithTheContext(t *testing.T) {
 	once(t, push.Options{}, func(t *testing.T, h *push.Hub, g *gatedLog) {
 		var wg sync.WaitGroup
-		wg.Go(func() { h.PublishOnce(t.Context(), "k", hello) })
+		wg.Go(func() { h.PublishOnce(t.Context(), "", "k", hello) })
 		synctest.Wait()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := h.PublishOnce(ctx, "k", hello); outcome(err) != "unknown" {
+		if _, err := h.PublishOnce(ctx, "", "k", hello); outcome(err) != "unknown" {
 			t.Errorf("got %v, want outcome unknown", err)
 		}
 		g.pass <- nil
@@ -154,7 +224,7 @@ func TestU07KeysAreForgottenAfterTwoMinutes(t *testing.T) {
 	once(t, push.Options{}, func(t *testing.T, h *push.Hub, g *gatedLog) {
 		close(g.pass)
 		publish := func() push.Receipt {
-			r, err := h.PublishOnce(t.Context(), "k", hello)
+			r, err := h.PublishOnce(t.Context(), "", "k", hello)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -176,21 +246,21 @@ func TestU07RememberedKeysAreBounded(t *testing.T) {
 	once(t, push.Options{MaxIdempotencyKeys: 5}, func(t *testing.T, h *push.Hub, g *gatedLog) {
 		close(g.pass)
 		batch := slices.Repeat(hello, 16) // weighs 3
-		if _, err := h.PublishOnce(t.Context(), "batch", batch); err != nil {
+		if _, err := h.PublishOnce(t.Context(), "", "batch", batch); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(90 * time.Second)
 		for i := range 2 {
-			if _, err := h.PublishOnce(t.Context(), fmt.Sprint(i), hello); err != nil {
+			if _, err := h.PublishOnce(t.Context(), "", fmt.Sprint(i), hello); err != nil {
 				t.Fatal(err)
 			}
 		}
-		_, err := h.PublishOnce(t.Context(), "one more", hello)
+		_, err := h.PublishOnce(t.Context(), "", "one more", hello)
 		var e *push.RefusedError
 		if !errors.As(err, &e) || e.Status != 429 || e.RetryAfter != 30*time.Second {
 			t.Errorf("over the limit: %+v", err)
 		}
-		if r, err := h.PublishOnce(t.Context(), "1", hello); err != nil || !r[0].Duplicate {
+		if r, err := h.PublishOnce(t.Context(), "", "1", hello); err != nil || !r[0].Duplicate {
 			t.Errorf("a retry at the limit: %v, %v", r, err)
 		}
 		if n := g.appends.Load(); n != 18 {
@@ -198,7 +268,7 @@ func TestU07RememberedKeysAreBounded(t *testing.T) {
 		}
 		time.Sleep(30 * time.Second)
 		for i := range 3 {
-			if _, err := h.PublishOnce(t.Context(), fmt.Sprint("later", i), hello); err != nil {
+			if _, err := h.PublishOnce(t.Context(), "", fmt.Sprint("later", i), hello); err != nil {
 				t.Errorf("after the batch was forgotten: %v", err)
 			}
 		}
@@ -208,19 +278,19 @@ func TestU07RememberedKeysAreBounded(t *testing.T) {
 func TestU09RefusedPushIsNotRemembered(t *testing.T) {
 	once(t, push.Options{}, func(t *testing.T, h *push.Hub, g *gatedLog) {
 		g.pass <- io.ErrShortWrite
-		if _, err := h.PublishOnce(t.Context(), "k", hello); outcome(err) != "rejected" {
+		if _, err := h.PublishOnce(t.Context(), "", "k", hello); outcome(err) != "rejected" {
 			t.Errorf("got %v", err)
 		}
 		g.pass <- nil
-		if r, err := h.PublishOnce(t.Context(), "k", hello); err != nil || r[0].Duplicate {
+		if r, err := h.PublishOnce(t.Context(), "", "k", hello); err != nil || r[0].Duplicate {
 			t.Errorf("after a refusal: %v, %v", r, err)
 		}
 		bad := []push.Message{{App: "im", Member: push.Everybody}}
-		if _, err := h.PublishOnce(t.Context(), "bad", bad); outcome(err) != "" || err == nil {
+		if _, err := h.PublishOnce(t.Context(), "", "bad", bad); outcome(err) != "" || err == nil {
 			t.Errorf("got %v", err)
 		}
 		g.pass <- nil
-		if _, err := h.PublishOnce(t.Context(), "bad", hello); err != nil {
+		if _, err := h.PublishOnce(t.Context(), "", "bad", hello); err != nil {
 			t.Errorf("the key of a bad push is taken: %v", err)
 		}
 	})
@@ -231,14 +301,14 @@ func TestU08UnknownOutcomeIsRemembered(t *testing.T) {
 	once(t, push.Options{}, func(t *testing.T, h *push.Hub, g *gatedLog) {
 		g.pass <- push.ErrUnknownOutcome
 		for range 3 {
-			if _, err := h.PublishOnce(t.Context(), "k", hello); outcome(err) != "unknown" {
+			if _, err := h.PublishOnce(t.Context(), "", "k", hello); outcome(err) != "unknown" {
 				t.Errorf("got %v", err)
 			}
 		}
 		g.pass <- nil
 		g.pass <- io.ErrShortWrite
 		for range 3 { // a batch that failed in the middle
-			r, err := h.PublishOnce(t.Context(), "batch", slices.Repeat(hello, 3))
+			r, err := h.PublishOnce(t.Context(), "", "batch", slices.Repeat(hello, 3))
 			if err == nil || len(r) != 1 {
 				t.Errorf("got %v, %v; want the receipt of the first and an error", r, err)
 			}
@@ -262,7 +332,7 @@ func BenchmarkPublishOnce(b *testing.B) {
 			defer h.Close()
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
-				if _, err := h.PublishOnce(b.Context(), c.key(i), hello); err != nil {
+				if _, err := h.PublishOnce(b.Context(), "", c.key(i), hello); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -130,7 +130,7 @@ func (h *handler) serve(c *call, r *http.Request) error {
 	}
 	var receipts []Receipt
 	if once {
-		receipts, err = h.hub.PublishOnce(r.Context(), key, messages)
+		receipts, err = h.hub.PublishOnce(r.Context(), budget.by, key, messages)
 	} else {
 		receipts, err = h.hub.PublishBatch(r.Context(), messages)
 	}

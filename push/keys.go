@@ -63,6 +63,7 @@ type key struct {
 
 // A budget limits the messages of one key.
 type budget struct {
+	by        string        // whose idempotency keys come with it; "" where no key is configured
 	limiter   *rate.Limiter // nil: no limit
 	withdrawn atomic.Bool   // the key is no longer valid: said to links, which have it since before
 }
@@ -73,7 +74,7 @@ func NewKeys(opts KeysOptions) (*Keys, error) {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
 	k := &Keys{opts: opts, failures: failures{by: make(map[netip.Prefix]*rate.Limiter)}}
-	k.open = k.budget()
+	k.open = k.budget("")
 	hashes, err := k.load()
 	if err != nil {
 		return nil, err
@@ -87,7 +88,11 @@ func NewKeys(opts KeysOptions) (*Keys, error) {
 	}
 	set := &keySet{configured: configured}
 	for _, h := range hashes {
-		set.keys = append(set.keys, key{h, k.budget()})
+		by := ""
+		if configured {
+			by = string(h[:])
+		}
+		set.keys = append(set.keys, key{h, k.budget(by)})
 	}
 	k.set.Store(set)
 	return k, nil
@@ -112,7 +117,7 @@ func (k *Keys) Reload() error {
 	for _, h := range hashes {
 		b := old.find(h)
 		if b == nil {
-			b = k.budget()
+			b = k.budget(string(h[:]))
 		}
 		set.keys = append(set.keys, key{h, b})
 	}
@@ -171,11 +176,12 @@ func sendable(s string) bool {
 	return s != ""
 }
 
-func (k *Keys) budget() *budget {
-	if k.opts.Rate <= 0 {
-		return new(budget)
+func (k *Keys) budget(by string) *budget {
+	b := &budget{by: by}
+	if k.opts.Rate > 0 {
+		b.limiter = rate.NewLimiter(rate.Limit(k.opts.Rate), max(maxBatch, int(math.Ceil(k.opts.Rate))))
 	}
-	return &budget{limiter: rate.NewLimiter(rate.Limit(k.opts.Rate), max(maxBatch, int(math.Ceil(k.opts.Rate))))}
+	return b
 }
 
 // take spends n messages of b, or says how long to wait until it can.

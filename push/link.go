@@ -84,7 +84,7 @@ func (l *Link) push(ctx context.Context, data []byte) (Receipt, error) {
 	if !d.once {
 		return l.hub.Publish(ctx, d.messages[0])
 	}
-	receipts, err := l.hub.PublishOnce(ctx, d.key, d.messages)
+	receipts, err := l.hub.PublishOnce(ctx, l.budget.by, d.key, d.messages)
 	if err != nil {
 		return Receipt{}, err
 	}

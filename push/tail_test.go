@@ -82,10 +82,10 @@ func TestTailShowsWhatBecameOfPushes(t *testing.T) {
 	want("match", "f", "refused", 404, 0, 0, false)
 	want("nowhere", "g", "refused", 404, 0, 0, false)
 
-	h.PublishOnce(ctx, "key", batch[:1])
+	h.PublishOnce(ctx, "", "key", batch[:1])
 	want("match", "e", "push", 0, 1, 5, false)
-	h.PublishOnce(ctx, "key", batch[:1])
+	h.PublishOnce(ctx, "", "key", batch[:1])
 	want("match", "e", "push", 0, 1, 5, true)
-	h.PublishOnce(ctx, "key", batch[1:])
+	h.PublishOnce(ctx, "", "key", batch[1:])
 	want("match", "f", "refused", 422, 0, 0, false)
 }
