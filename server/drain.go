@@ -17,8 +17,10 @@ const drainRest = 10 * time.Second
 //
 //  1. not ready: a load balancer sends nobody new, for DrainDelay
 //  2. listens no more: what is being answered is finished
-//  3. the hub is flushed: every push that was answered is queued to its subscribers
-//  4. sessions are closed with 1012, spread over DrainWindow, behind what is queued for them
+//  3. backends' links are closed with 1012, behind the answers to what was begun: only members
+//     and doors still push
+//  4. sessions are closed with 1012, spread over DrainWindow, each behind every push that was
+//     answered before
 //  5. the transport ends, and last the stat server, which showed all this
 //
 // It returns nil after an orderly stop, within 10 s of the end of the window, and the error
@@ -74,7 +76,6 @@ func (s *Server) drain() {
 	}
 	s.draining.Store(true)
 	shutdown(ctx, s.clients, drainRest/2)
-	s.opts.Hub.Flush()
 	s.opts.Sessions.Drain(ctx, s.opts.DrainWindow)
 	s.opts.Transport.Close()
 	for _, l := range s.stat {

@@ -51,14 +51,14 @@ type Gateway struct {
 	counts [kinds]atomic.Int64
 
 	mu       sync.Mutex
-	sessions []*Session          // in no order; guarded by mu
-	links    map[*Link]struct{}  // guarded by mu
-	draining bool                // who is opened now has come too late for Drain to see; guarded by mu
-	members  map[int64]*Session  // the newest session of each; older ones follow by older; guarded by mu
-	claims   map[int64]*claim    // logins under way, by member; guarded by mu
-	revoked  map[int64]time.Time // members that are refused, and until when; guarded by mu
-	sweep    int                 // size of revoked at which the past ones are dropped; guarded by mu
-	empty    chan struct{}       // closed when there are no sessions and links; nil while nobody waits; guarded by mu
+	sessions []*Session           // in no order; guarded by mu
+	backends map[Backend]struct{} // guarded by mu
+	draining bool                 // who is opened now has come too late for Drain to see; guarded by mu
+	members  map[int64]*Session   // the newest session of each; older ones follow by older; guarded by mu
+	claims   map[int64]*claim     // logins under way, by member; guarded by mu
+	revoked  map[int64]time.Time  // members that are refused, and until when; guarded by mu
+	sweep    int                  // size of revoked at which the past ones are dropped; guarded by mu
+	empty    chan struct{}        // closed when there are no sessions and backends; nil while nobody waits; guarded by mu
 }
 
 // NewGateway returns a gateway without sessions.
@@ -131,9 +131,9 @@ func (g *Gateway) remove(s *Session) {
 	g.left()
 }
 
-// left tells Drain when the last session or link is gone; g.mu is held.
+// left tells Drain when the last session or backend is gone; g.mu is held.
 func (g *Gateway) left() {
-	if g.empty != nil && len(g.sessions)+len(g.links) == 0 {
+	if g.empty != nil && len(g.sessions)+len(g.backends) == 0 {
 		close(g.empty)
 		g.empty = nil
 	}
@@ -340,24 +340,62 @@ func (g *Gateway) Reauthorize() {
 	}
 }
 
-// Drain closes every session with 1012, in random order and spread evenly over window, and
-// returns when all are gone or ctx ends. The links of backends go first; who comes later is
-// closed at once.
+// A Backend is a connection over which a backend pushes, as a [Link] is.
+type Backend interface {
+	// Leave makes the connection take no more pushes, and close with 1012 behind the answers
+	// to those that were begun. It does not wait, and is called once at most: what it returns is
+	// closed when the last of them is published.
+	Leave() (done <-chan struct{})
+}
+
+// AddBackend has Drain see to b, until RemoveBackend says that it is gone.
+func (g *Gateway) AddBackend(b Backend) {
+	g.mu.Lock()
+	if g.backends == nil {
+		g.backends = make(map[Backend]struct{})
+	}
+	g.backends[b] = struct{}{}
+	draining := g.draining
+	g.mu.Unlock()
+	if draining {
+		b.Leave()
+	}
+}
+
+// RemoveBackend undoes AddBackend.
+func (g *Gateway) RemoveBackend(b Backend) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.backends, b)
+	g.left()
+}
+
+// leaveTimeout is how long Drain waits for pushes that backends have begun.
+const leaveTimeout = 5 * time.Second
+
+// Drain has the backends leave, then closes every session with 1012, in random order and spread
+// evenly over window, and returns when all are gone or ctx ends. A session is closed behind all
+// that was accepted before, of backends, members and doors alike. Who comes later is closed at
+// once.
 func (g *Gateway) Drain(ctx context.Context, window time.Duration) {
 	g.mu.Lock()
 	g.draining = true
-	links, sessions := slices.Collect(maps.Keys(g.links)), slices.Clone(g.sessions)
+	backends, sessions := slices.Collect(maps.Keys(g.backends)), slices.Clone(g.sessions)
 	g.mu.Unlock()
-	for _, l := range links {
-		l.leave()
-	}
-	const step = 10 * time.Millisecond
+	leave(ctx, backends)
 	rand.Shuffle(len(sessions), func(i, j int) { sessions[i], sessions[j] = sessions[j], sessions[i] })
-	steps := max(int(window/step), 1)
+	const step = 10 * time.Millisecond
 	tick := time.NewTicker(step)
 	defer tick.Stop()
-	for i, closed := 1, 0; closed < len(sessions); i++ {
-		for end := len(sessions) * min(i, steps) / steps; closed < end; closed++ {
+	for start, closed := time.Now(), 0; ; {
+		due := len(sessions)
+		if passed := time.Since(start) + step; passed < window {
+			due = int(float64(due) * float64(passed) / float64(window))
+		}
+		if closed < due {
+			g.opts.Hub.Flush()
+		}
+		for ; closed < due; closed++ {
 			sessions[closed].conn.Close(CloseServiceRestart, CloseServiceRestart.Reason())
 		}
 		if closed == len(sessions) {
@@ -370,7 +408,7 @@ func (g *Gateway) Drain(ctx context.Context, window time.Duration) {
 		}
 	}
 	g.mu.Lock()
-	if len(g.sessions)+len(g.links) == 0 {
+	if len(g.sessions)+len(g.backends) == 0 {
 		g.mu.Unlock()
 		return
 	}
@@ -382,5 +420,23 @@ func (g *Gateway) Drain(ctx context.Context, window time.Duration) {
 	select {
 	case <-empty:
 	case <-ctx.Done():
+	}
+}
+
+// leave has backends leave, and returns when nothing more of them will be published, or when that
+// takes too long.
+func leave(ctx context.Context, backends []Backend) {
+	ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
+	defer cancel()
+	var published []<-chan struct{}
+	for _, b := range backends {
+		published = append(published, b.Leave())
+	}
+	for _, done := range published {
+		select {
+		case <-done:
+		case <-ctx.Done():
+			return
+		}
 	}
 }

@@ -28,26 +28,22 @@ type Link struct {
 	inbox   [][]byte  // guarded by mu
 	size    int       // bytes of inbox; guarded by mu
 	busy    bool      // work is running, or has panicked; guarded by mu
-	leaving bool      // leave was called: what is in inbox is not answered, nor done; guarded by mu
+	leaving bool      // Leave was called: what is in inbox is not answered, nor done; guarded by mu
 	gone    bool      // Closed was called, or work has panicked: as leaving; guarded by mu
+
+	published chan struct{} // closed when work has ended for good; what Leave returns
 }
 
-var _ Handler = (*Link)(nil)
+var (
+	_ Handler = (*Link)(nil)
+	_ Backend = (*Link)(nil)
+)
 
 // OpenLink starts a backend's link on a new connection.
 func (g *Gateway) OpenLink(c Conn, p *push.Link) *Link {
-	l := &Link{conn: c, gateway: g, push: p}
+	l := &Link{conn: c, gateway: g, push: p, published: make(chan struct{})}
 	l.room.L = &l.mu
-	g.mu.Lock()
-	if g.links == nil {
-		g.links = make(map[*Link]struct{})
-	}
-	g.links[l] = struct{}{}
-	draining := g.draining
-	g.mu.Unlock()
-	if draining {
-		l.leave()
-	}
+	g.AddBackend(l)
 	return l
 }
 
@@ -59,6 +55,9 @@ func (l *Link) Receive(op push.Opcode, data []byte) (wait func()) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.leaving {
+		return nil
+	}
 	l.inbox = append(l.inbox, bytes.Clone(data))
 	l.size += len(data)
 	if !l.busy {
@@ -90,8 +89,9 @@ func (l *Link) work() {
 			l.gone = true
 			l.room.Broadcast()
 			l.mu.Unlock()
+			close(l.published)
 			l.conn.Abort(CloseInternal)
-			l.gateway.removeLink(l)
+			l.gateway.RemoveBackend(l)
 		}
 	}()
 	for {
@@ -104,10 +104,10 @@ func (l *Link) work() {
 			leaving, gone := l.leaving, l.gone
 			l.mu.Unlock()
 			if leaving {
-				l.conn.Close(CloseServiceRestart, CloseServiceRestart.Reason())
+				l.left()
 			}
 			if gone {
-				l.gateway.removeLink(l)
+				l.gateway.RemoveBackend(l)
 			}
 			return
 		}
@@ -116,16 +116,23 @@ func (l *Link) work() {
 	}
 }
 
-// leave closes the connection behind the answers to what was begun: a backend may send the
-// rest again elsewhere, where nobody knows its keys for idempotency.
-func (l *Link) leave() {
+// Leave implements [Backend]. What was not begun is left for the backend to send again elsewhere,
+// where nobody knows its keys for idempotency.
+func (l *Link) Leave() (done <-chan struct{}) {
 	l.mu.Lock()
 	l.leaving = true
 	busy := l.busy
 	l.mu.Unlock()
 	if !busy {
-		l.conn.Close(CloseServiceRestart, CloseServiceRestart.Reason())
+		l.left()
 	}
+	return l.published
+}
+
+// left ends a link that is leaving, once it does nothing more.
+func (l *Link) left() {
+	close(l.published)
+	l.conn.Close(CloseServiceRestart, CloseServiceRestart.Reason())
 }
 
 func (l *Link) isLeaving() bool {
@@ -166,15 +173,7 @@ func (l *Link) Closed(code CloseCode) {
 	busy := l.busy
 	l.mu.Unlock()
 	if !busy {
-		l.gateway.removeLink(l)
+		l.gateway.RemoveBackend(l)
 	}
 	l.gateway.opts.Logger.Debug("link closed", "remote", l.conn.Remote(), "code", int(code), "reason", code.Reason())
-}
-
-// removeLink takes l out of the books, once its connection is gone and it does nothing more.
-func (g *Gateway) removeLink(l *Link) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	delete(g.links, l)
-	g.left()
 }

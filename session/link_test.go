@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -155,7 +157,9 @@ func TestLinkLeavesWithItsAnswers(t *testing.T) {
 		hub := push.NewHub(push.Options{Log: g})
 		defer hub.Close()
 		w := &world{hub, session.NewGateway(session.Options{Hub: hub}), t}
-		p := w.link(push.KeysOptions{})
+		p, reader := w.link(push.KeysOptions{}), w.dial(stranger)
+		reader.Receive(`{"app":"a"}`)
+		reader.Unread()
 		p.Receive(`{"id":1,"app":"a","text":"x"}`)
 		synctest.Wait()
 		p.Receive(`{"id":2,"app":"a","text":"x"}`) // waits, and is taken together with the next one
@@ -185,7 +189,67 @@ func TestLinkLeavesWithItsAnswers(t *testing.T) {
 		if top := memory.Top("a"); top.Offset != 2 {
 			t.Errorf("%d messages were accepted, want 2", top.Offset)
 		}
+		if code, _ := reader.Wait(); code != session.CloseServiceRestart {
+			t.Errorf("the reader is closed with %d", code)
+		}
+		if got := reader.Unread(); len(got) != 2 {
+			t.Errorf("the reader got %v, want both messages before it is closed", got)
+		}
 		<-drained
+	})
+}
+
+// N02: a push that the log does not answer keeps nobody from being told to go.
+func TestDrainWaitsForLinksForAWhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := &gate{log.NewMemory(log.Options{}), make(chan struct{})}
+		defer g.Log.(*log.Memory).Close()
+		hub := push.NewHub(push.Options{Log: g})
+		defer hub.Close()
+		w := &world{hub, session.NewGateway(session.Options{Hub: hub}), t}
+		p, reader := w.link(push.KeysOptions{}), w.dial(stranger)
+		p.Receive(`{"id":1,"app":"a","text":"x"}`)
+		synctest.Wait()
+		start := time.Now()
+		go w.gateway.Drain(t.Context(), 0)
+		if code, _ := reader.Wait(); code != session.CloseServiceRestart || time.Since(start) != 5*time.Second {
+			t.Errorf("the reader is closed with %d after %v", code, time.Since(start))
+		}
+		close(g.pass)
+		p.Wait()
+	})
+}
+
+// N02: members and doors push while others are being closed already. Whoever is closed has got
+// what was accepted before.
+func TestDrainClosesBehindWhatWasAccepted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := push.NewHub(push.Options{FlushWindow: 40 * time.Millisecond})
+		defer hub.Close()
+		w := &world{hub, session.NewGateway(session.Options{Hub: hub}), t}
+		var accepted atomic.Int64
+		var readers sync.WaitGroup
+		for range 40 {
+			p := w.dial(stranger)
+			p.Receive(`{"app":"a"}`)
+			p.Unread()
+			readers.Go(func() {
+				p.Wait()
+				if got, want := len(p.Unread()), int(accepted.Load()); got != want {
+					t.Errorf("closed with %d messages when %d were accepted", got, want)
+				}
+			})
+		}
+		go w.gateway.Drain(t.Context(), 2*time.Second)
+		time.Sleep(5 * time.Millisecond) // sessions are closed at multiples of 10 ms, or when the hub is flushed
+		for range 40 {
+			if _, err := hub.Publish(t.Context(), push.Message{App: "a", Member: -1, Text: "x"}); err != nil {
+				t.Error(err)
+			}
+			accepted.Add(1)
+			time.Sleep(50 * time.Millisecond)
+		}
+		readers.Wait()
 	})
 }
 

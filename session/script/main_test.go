@@ -27,12 +27,13 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // A fixture is a host with one door, and what the host logs.
 type fixture struct {
-	t    *testing.T
-	hub  *push.Hub
-	host *script.Host
-	door *script.Door
-	file string
-	log  *logBuffer
+	t       *testing.T
+	hub     *push.Hub
+	gateway *session.Gateway
+	host    *script.Host
+	door    *script.Door
+	file    string
+	log     *logBuffer
 }
 
 type logBuffer struct {
@@ -66,16 +67,22 @@ func start(t *testing.T, lua string, opts script.Options) *fixture {
 // startFiles opens a door with the script door.lua and other files beside it.
 func startFiles(t *testing.T, files map[string]string, opts script.Options) *fixture {
 	t.Helper()
+	return startHub(t, files, opts, push.Options{})
+}
+
+// startHub is startFiles with a hub that is told more.
+func startHub(t *testing.T, files map[string]string, opts script.Options, hub push.Options) *fixture {
+	t.Helper()
 	f := &fixture{t: t, log: new(logBuffer)}
 	dir := t.TempDir()
 	for name, text := range files {
 		write(t, filepath.Join(dir, name), text)
 	}
 	f.file = filepath.Join(dir, "door.lua")
-	f.hub = push.NewHub(push.Options{})
+	f.hub = push.NewHub(hub)
 	t.Cleanup(f.hub.Close)
-	opts.Hub = f.hub
-	opts.Gateway = session.NewGateway(session.Options{Hub: f.hub})
+	f.gateway = session.NewGateway(session.Options{Hub: f.hub})
+	opts.Hub, opts.Gateway = f.hub, f.gateway
 	opts.Logger = slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	var err error
 	if f.host, err = script.NewHost(opts); err != nil {

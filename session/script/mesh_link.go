@@ -23,21 +23,28 @@ type link struct {
 	conn session.Conn
 	take take
 
-	consumer *consumer
-	mu       sync.Mutex
-	topics   map[string]bool // popped; guarded by mu
+	consumer  *consumer
+	published chan struct{} // closed when leaving and not busy
+	mu        sync.Mutex
+	topics    map[string]bool // popped; guarded by mu
+	busy      bool            // a request is being answered; guarded by mu
+	leaving   bool            // Leave was called: no other is; guarded by mu
 }
 
-var _ session.Handler = (*link)(nil)
+var (
+	_ session.Handler = (*link)(nil)
+	_ session.Backend = (*link)(nil)
+)
 
 // Link opens a link on a connection that r, which must have passed [Mesh.Guard], asked for.
 func (m *Mesh) Link(conn session.Conn, r *http.Request) session.Handler {
-	l := &link{mesh: m, conn: conn, topics: make(map[string]bool)}
+	l := &link{mesh: m, conn: conn, topics: make(map[string]bool), published: make(chan struct{})}
 	var err error
 	if l.take, err = m.keys.Authorize(r); err != nil { // the keys were reloaded just now
 		conn.Close(session.CloseUnauthorized, session.CloseUnauthorized.Reason())
 	}
 	l.consumer = &consumer{take: l.pop}
+	m.host.opts.Gateway.AddBackend(l)
 	return l
 }
 
@@ -56,7 +63,46 @@ func (l *link) Receive(op push.Opcode, data []byte) (wait func()) {
 }
 
 // Closed implements [session.Handler].
-func (l *link) Closed(session.CloseCode) { l.mesh.host.queues.unpop(l.consumer) }
+func (l *link) Closed(session.CloseCode) {
+	l.mesh.host.queues.unpop(l.consumer)
+	l.mesh.host.opts.Gateway.RemoveBackend(l)
+}
+
+// Leave implements [session.Backend].
+func (l *link) Leave() (done <-chan struct{}) {
+	l.mu.Lock()
+	l.leaving = true
+	busy := l.busy
+	l.mu.Unlock()
+	if !busy {
+		l.left()
+	}
+	return l.published
+}
+
+// left ends a link that is leaving.
+func (l *link) left() {
+	close(l.published)
+	l.conn.Close(session.CloseServiceRestart, session.CloseServiceRestart.Reason())
+}
+
+// begin reports whether there may be another request; end follows.
+func (l *link) begin() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.busy = !l.leaving
+	return l.busy
+}
+
+func (l *link) end() {
+	l.mu.Lock()
+	l.busy = false
+	leaving := l.leaving
+	l.mu.Unlock()
+	if leaving {
+		l.left()
+	}
+}
 
 func (l *link) say(data []byte) { _ = l.send(data) }
 
@@ -79,6 +125,10 @@ type request struct {
 }
 
 func (l *link) serve(data []byte) {
+	if !l.begin() {
+		return
+	}
+	defer l.end()
 	var r request
 	bad := json.Unmarshal(data, &r) != nil
 	if bad {

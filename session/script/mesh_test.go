@@ -1,12 +1,16 @@
 package script_test
 
 import (
+	"context"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 
+	"ws-gateway/apps"
 	"ws-gateway/push"
+	"ws-gateway/push/log"
 	"ws-gateway/session"
 	"ws-gateway/session/script"
 	"ws-gateway/session/sessiontest"
@@ -348,5 +352,56 @@ func TestQueue(t *testing.T) {
 	ask("queue one", "1")
 	if got := second.Unread(); len(got) > 0 {
 		t.Errorf("after unpop: %q", got)
+	}
+}
+
+// A slowLog accepts a message when the test lets it.
+type slowLog struct {
+	push.Log
+	in, pass chan struct{}
+}
+
+func (l slowLog) Append(ctx context.Context, app *apps.App, m *push.Message) error {
+	l.in <- struct{}{}
+	<-l.pass
+	return l.Log.Append(ctx, app, m)
+}
+
+// N02: a stop answers what a backend's link has begun, and whoever is subscribed gets it.
+func TestMeshLinkLeavesWithItsAnswers(t *testing.T) {
+	memory := log.NewMemory(log.Options{})
+	t.Cleanup(memory.Close)
+	slow := slowLog{memory, make(chan struct{}), make(chan struct{})}
+	f := startHub(t, map[string]string{"door.lua": room}, script.Options{}, push.Options{Log: slow})
+	busy, idle, reader := f.connectLink(), f.connectLink(), f.connect()
+	reader.Receive("sub room")
+	reader.Next()
+	idle.Receive(`{"m":"queue.pop","p":{"t":["one"]},"i":1}`)
+	idle.Next()
+	var served, drained sync.WaitGroup
+	served.Go(func() { busy.Receive(`{"m":"mesh.publish","p":{"c":"room","d":"last words"},"i":1}`) })
+	<-slow.in
+	drained.Go(func() { f.gateway.Drain(t.Context(), 0) })
+	if code, _ := idle.Wait(); code != session.CloseServiceRestart {
+		t.Errorf("the idle link is closed with %d", code)
+	}
+	close(slow.pass)
+	served.Wait()
+	if got, want := busy.Next(), `{"E":null,"r":{"s":1,"f":0},"i":1}`; got != want {
+		t.Errorf("answered %s, want %s", got, want)
+	}
+	if code, _ := busy.Wait(); code != session.CloseServiceRestart {
+		t.Errorf("the busy link is closed with %d", code)
+	}
+	if code, _ := reader.Wait(); code != session.CloseServiceRestart {
+		t.Errorf("the reader is closed with %d", code)
+	}
+	if got := reader.Unread(); len(got) != 1 || got[0].Text != "last words" {
+		t.Errorf("the reader got %v", got)
+	}
+	drained.Wait()
+	late := f.connectLink()
+	if code, _ := late.Wait(); code != session.CloseServiceRestart {
+		t.Errorf("a late link is closed with %d", code)
 	}
 }
