@@ -140,7 +140,7 @@ func serve(ctx context.Context, call *command.Call) error {
 		return command.Invalid(err)
 	}
 	connections, err := transport.New(transport.Options{
-		Mode: c.Transport, QueueBytes: int(c.QueueBytes), QueueFrames: c.QueueFrames, WriteTimeout: c.WriteTimeout,
+		Mode: c.Transport, QueueBytes: int(c.QueueBytes), QueueFrames: c.QueueFrames, WriteTimeout: c.WriteTimeout, WriteMinimum: int(c.WriteMinimum),
 		MaxMessage: int(c.MaxMessage), PartialBytes: int64(c.PartialBytes), PartialTimeout: c.PartialTimeout,
 		PingInterval: c.PingInterval, PongTimeout: c.PongTimeout, Logger: l, Metrics: metrics,
 	})
@@ -152,7 +152,7 @@ func serve(ctx context.Context, call *command.Call) error {
 	var srv *server.Server
 	srv, err = server.New(server.Options{
 		Hub: hub, Sessions: gateway, Transport: connections, Doors: doors, Mesh: script.NewMesh(scripts, parts.keys), Keys: parts.keys, Failures: failures,
-		Addr: c.Addr, TLSCert: c.TLSCert, TLSKey: c.TLSKey, MaxBody: int64(c.MaxBody),
+		Addr: c.Addr, TLSCert: c.TLSCert, TLSKey: c.TLSKey, MaxBody: int64(c.MaxBody), BodyTimeout: c.BodyTimeout,
 		Origins: c.Origins, Proxies: parts.proxies,
 		Limits: server.Limits{
 			Connections: connectionLimit(c), PerAddress: c.MaxConnectionsPerAddress,

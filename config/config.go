@@ -54,18 +54,19 @@ type Config struct {
 	PushRate           float64  `env:"PUSH_RATE" envDefault:"0" allowed:"0.." doc:"messages per second and key"`
 	MaxIdempotencyKeys int      `env:"MAX_IDEMPOTENCY_KEYS" envDefault:"200000" allowed:"1000.." doc:"idempotency keys remembered at once, in about 450 bytes each; of a batch every 8 messages count as one more"`
 
-	MaxViewers               int     `env:"MAX_VIEWERS" envDefault:"16" allowed:"1..65536" doc:"viewers of /stat/stream at once, and as many of /stat/tail"`
-	MaxMessage               Bytes   `env:"MAX_MESSAGE" envDefault:"64KiB" allowed:"1KiB..64MiB" doc:"size of one message from a client"`
-	MaxText                  Bytes   `env:"MAX_TEXT" envDefault:"64KiB" allowed:"1..64MiB" doc:"size of the text of one push"`
-	MaxBody                  Bytes   `env:"MAX_BODY" envDefault:"1MiB" allowed:"1KiB..1GiB" doc:"size of one request body"`
-	MaxSubscriptions         int     `env:"MAX_SUBSCRIPTIONS" envDefault:"128" allowed:"1..1000000" doc:"subscriptions of one session"`
-	MaxConnections           *int    `env:"MAX_CONNECTIONS" default:"90 % of the file descriptor limit" allowed:"0.." doc:"connections at once"`
-	MaxConnectionsPerMember  int     `env:"MAX_CONNECTIONS_PER_MEMBER" envDefault:"0" allowed:"0.." doc:"connections of one member at once; the oldest goes"`
-	MaxConnectionsPerAddress int     `env:"MAX_CONNECTIONS_PER_ADDRESS" envDefault:"0" allowed:"0.." doc:"connections of one address (IPv6: /64) at once"`
-	MaxHandshakes            int     `env:"MAX_HANDSHAKES" envDefault:"256" allowed:"0.." doc:"handshakes at once, of each endpoint; more wait"`
-	HandshakeRate            float64 `env:"HANDSHAKE_RATE" envDefault:"0" allowed:"0.." doc:"handshakes per second"`
-	CommandRate              float64 `env:"COMMAND_RATE" envDefault:"50" allowed:"0.." doc:"commands per second and session"`
-	CommandBurst             int     `env:"COMMAND_BURST" envDefault:"256" allowed:"1.." doc:"commands that a session may send at once"`
+	MaxViewers               int           `env:"MAX_VIEWERS" envDefault:"16" allowed:"1..65536" doc:"viewers of /stat/stream at once, and as many of /stat/tail"`
+	MaxMessage               Bytes         `env:"MAX_MESSAGE" envDefault:"64KiB" allowed:"1KiB..64MiB" doc:"size of one message from a client"`
+	MaxText                  Bytes         `env:"MAX_TEXT" envDefault:"64KiB" allowed:"1..64MiB" doc:"size of the text of one push"`
+	MaxBody                  Bytes         `env:"MAX_BODY" envDefault:"1MiB" allowed:"1KiB..1GiB" doc:"size of one request body"`
+	BodyTimeout              time.Duration `env:"BODY_TIMEOUT" envDefault:"10s" allowed:"100ms..10m" doc:"time that a request has to come, its body included"`
+	MaxSubscriptions         int           `env:"MAX_SUBSCRIPTIONS" envDefault:"128" allowed:"1..1000000" doc:"subscriptions of one session"`
+	MaxConnections           *int          `env:"MAX_CONNECTIONS" default:"90 % of the file descriptor limit" allowed:"0.." doc:"connections at once"`
+	MaxConnectionsPerMember  int           `env:"MAX_CONNECTIONS_PER_MEMBER" envDefault:"0" allowed:"0.." doc:"connections of one member at once; the oldest goes"`
+	MaxConnectionsPerAddress int           `env:"MAX_CONNECTIONS_PER_ADDRESS" envDefault:"0" allowed:"0.." doc:"connections of one address (IPv6: /64) at once"`
+	MaxHandshakes            int           `env:"MAX_HANDSHAKES" envDefault:"256" allowed:"0.." doc:"handshakes at once, of each endpoint; more wait"`
+	HandshakeRate            float64       `env:"HANDSHAKE_RATE" envDefault:"0" allowed:"0.." doc:"handshakes per second"`
+	CommandRate              float64       `env:"COMMAND_RATE" envDefault:"50" allowed:"0.." doc:"commands per second and session"`
+	CommandBurst             int           `env:"COMMAND_BURST" envDefault:"256" allowed:"1.." doc:"commands that a session may send at once"`
 
 	Transport      string        `env:"TRANSPORT" envDefault:"auto" allowed:"auto|event|goroutine" doc:"how a connection is held: parked on epoll, or a goroutine each"`
 	FlushWindow    time.Duration `env:"FLUSH_WINDOW" envDefault:"0s" allowed:"0s..1s" doc:"time that frames wait for company, to write fewer times"`
@@ -75,6 +76,7 @@ type Config struct {
 	PartialBytes   Bytes         `env:"PARTIAL_BYTES" envDefault:"64MiB" allowed:"64KiB.." doc:"memory for incomplete messages of all clients"`
 	PartialTimeout time.Duration `env:"PARTIAL_TIMEOUT" envDefault:"15s" allowed:"100ms..10m" doc:"time a client has to complete a message"`
 	WriteTimeout   time.Duration `env:"WRITE_TIMEOUT" envDefault:"5s" allowed:"100ms..10m" doc:"time a client may take nothing of what is queued for it"`
+	WriteMinimum   Bytes         `env:"WRITE_MINIMUM" envDefault:"64KiB" allowed:"1..1GiB" doc:"bytes that a client has to take every 30 s of what is queued for it"`
 	PingInterval   time.Duration `env:"PING_INTERVAL" envDefault:"25s" allowed:"100ms..1h" doc:"silence after which a client is pinged"`
 	PongTimeout    time.Duration `env:"PONG_TIMEOUT" envDefault:"10s" allowed:"100ms..1h" doc:"silence after a ping that ends the connection"`
 

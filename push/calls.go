@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
+
+	"ws-gateway/stat"
 )
 
 // Bounds of calls. They have no setting: a call is never longer, and a history has pages.
@@ -55,6 +57,9 @@ func (k *Keys) refuse(w http.ResponseWriter, err error) {
 	if !errors.As(err, new(*RefusedError)) {
 		k.opts.Logger.Error("call failed", "err", err)
 	}
+	if err == errLate {
+		k.opts.Metrics.Refused(stat.ReasonPushBodyTime)
+	}
 	WriteError(w, err)
 }
 
@@ -91,7 +96,7 @@ func Body(r *http.Request) ([]byte, error) {
 	body, err := io.ReadAll(io.LimitReader(r.Body, maxCallBody+1))
 	switch {
 	case err != nil:
-		return nil, errIncomplete
+		return nil, incomplete(err)
 	case len(body) > maxCallBody:
 		return nil, &RefusedError{Status: http.StatusRequestEntityTooLarge, Message: fmt.Sprintf("the body is over %d bytes", maxCallBody)}
 	}

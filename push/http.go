@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"mime"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -59,10 +60,18 @@ type call struct {
 }
 
 var (
-	errMediaType = &RefusedError{Status: http.StatusUnsupportedMediaType, Message: "Content-Type must be application/json, without Content-Encoding"}
-	// errIncomplete is about broken chunks, or a body that did not come in time.
+	errMediaType  = &RefusedError{Status: http.StatusUnsupportedMediaType, Message: "Content-Type must be application/json, without Content-Encoding"}
 	errIncomplete = &RefusedError{Status: http.StatusBadRequest, Message: "the body did not arrive complete"}
+	errLate       = &RefusedError{Status: http.StatusBadRequest, Message: "the body did not arrive in time"}
 )
+
+// incomplete returns what err, of reading a body, is answered with.
+func incomplete(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return errLate
+	}
+	return errIncomplete
+}
 
 // add appends a receipt to the answer.
 func (c *call) add(app string, r Receipt) {
@@ -199,7 +208,7 @@ func (h *handler) read(d *decoder, r *http.Request) error {
 		case err == io.EOF:
 			return nil
 		case err != nil:
-			return errIncomplete
+			return incomplete(err)
 		}
 	}
 }
@@ -263,6 +272,9 @@ func (h *handler) refuse(w http.ResponseWriter, err error, n int) {
 	if !errors.As(err, &e) {
 		h.log.Error("push failed", "err", err)
 		e = errInternal
+	}
+	if e == errLate {
+		h.metrics.Refused(stat.ReasonPushBodyTime)
 	}
 	h.metrics.Pushed(e.result(), n)
 	WriteError(w, e)

@@ -15,6 +15,7 @@ import (
 	"ws-gateway/push"
 	"ws-gateway/server"
 	"ws-gateway/server/servertest"
+	"ws-gateway/stat"
 )
 
 // raw sends bytes to a gateway and returns the connection and a reader of what comes back.
@@ -236,6 +237,38 @@ func TestS04Slowloris(t *testing.T) {
 	}
 	if resp.StatusCode != 400 || answered < 9*time.Second || answered > 15*time.Second {
 		t.Errorf("a slow body was answered %d after %v, want 400 after 10 s", resp.StatusCode, answered)
+	}
+}
+
+// S04: the time that a request has to come is a setting, for pushes and all other calls.
+func TestBodyTimeout(t *testing.T) {
+	const limit = 300 * time.Millisecond
+	g := servertest.Start(t, func(o *servertest.Options) { o.Server.BodyTimeout = limit })
+	start := time.Now()
+	bodies := map[string]*bufio.Reader{}
+	for _, path := range []string{"/push", "/revoke", "/v1/mesh/publish"} {
+		_, bodies[path] = raw(t, g, "POST "+path+" HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
+	}
+	for path, body := range bodies {
+		resp, err := http.ReadResponse(body, nil)
+		if err != nil {
+			t.Fatalf("%s: %v", path, err)
+		}
+		answer, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if took := time.Since(start); took < limit || took > 5*time.Second {
+			t.Errorf("%s answered after %v", path, took)
+		}
+		want := `{"code":400,"message":"the body did not arrive in time"}`
+		if path == "/v1/mesh/publish" {
+			want = `{"E":{"c":101,"m":"the request did not arrive in time"}}`
+		}
+		if string(answer) != want {
+			t.Errorf("%s answered %s, want %s", path, answer, want)
+		}
+	}
+	if got := g.Metrics.Snapshot().Refused[stat.ReasonPushBodyTime]; got != 3 {
+		t.Errorf("counted %d times, want 3", got)
 	}
 }
 

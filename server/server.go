@@ -38,10 +38,13 @@ type Options struct {
 	StatAddrs []string     // where Stat is served, each with its own listener; nil: "127.0.0.1:6000"
 	Ready     *stat.Ready  // told when clients are taken, and when no longer; may be nil
 
-	Keys     *push.Keys // who may push; nil: loopback peers only
-	MaxBody  int64      // of a push, in bytes; 0: 1 MiB
-	Proxies  *Proxies   // nil: none is trusted
-	Failures Failures   // nil: refused tokens are not held against an address
+	Keys    *push.Keys // who may push; nil: loopback peers only
+	MaxBody int64      // of a push, in bytes; 0: 1 MiB
+	// BodyTimeout is how long a request may take to come, its body included; 0: 10 s.
+	BodyTimeout time.Duration
+
+	Proxies  *Proxies // nil: none is trusted
+	Failures Failures // nil: refused tokens are not held against an address
 	// Origins are the pages that may connect beside those of the same host and of loopback:
 	// exact, as in https://example.com:8443, or * for all.
 	Origins []string
@@ -72,8 +75,7 @@ type Failures interface {
 // that nothing else limits, and have no setting.
 const (
 	headerTimeout = 5 * time.Second  // for a request's header, and a TLS handshake
-	bodyTimeout   = 10 * time.Second // for a whole request
-	writeTimeout  = 15 * time.Second // for a whole request and its answer
+	answerTimeout = 5 * time.Second  // for the answer, beyond BodyTimeout
 	idleTimeout   = 75 * time.Second // between the requests of a backend
 	maxHeader     = 16 << 10         // bytes
 )
@@ -103,6 +105,7 @@ type listener struct {
 // error, which names the address or file, nothing is left open.
 func New(opts Options) (*Server, error) {
 	opts.Addr = cmp.Or(opts.Addr, ":5000")
+	opts.BodyTimeout = cmp.Or(opts.BodyTimeout, 10*time.Second)
 	if opts.StatAddrs == nil {
 		opts.StatAddrs = []string{"127.0.0.1:6000"}
 	}
@@ -136,8 +139,8 @@ func New(opts Options) (*Server, error) {
 	s.clients.http = &http.Server{
 		Handler:           http.HandlerFunc(s.serveHTTP),
 		ReadHeaderTimeout: headerTimeout,
-		ReadTimeout:       bodyTimeout,
-		WriteTimeout:      writeTimeout,
+		ReadTimeout:       opts.BodyTimeout,
+		WriteTimeout:      opts.BodyTimeout + answerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
 		ConnState:         s.connState,
@@ -153,7 +156,7 @@ func New(opts Options) (*Server, error) {
 	stats := &http.Server{
 		Handler:           s.contain("stat", opts.Stat),
 		ReadHeaderTimeout: headerTimeout,
-		ReadTimeout:       bodyTimeout,
+		ReadTimeout:       opts.BodyTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          s.clients.http.ErrorLog,

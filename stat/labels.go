@@ -29,10 +29,13 @@ const (
 	ReasonMessageSize        = "message_size"        // a message from a client
 	ReasonPartialBytes       = "partial_bytes"       // incomplete messages held for clients
 	ReasonQueueBytes         = "queue_bytes"         // frames queued to one session
+	ReasonWriteTimeout       = "write_timeout"       // time in which a session takes nothing of what is queued
+	ReasonWriteMinimum       = "write_minimum"       // what it takes at least
 	ReasonPushKey            = "push_key"            // a push without a right key
 	ReasonPushKeyFailures    = "push_key_failures"   // wrong keys from one address
 	ReasonPushRate           = "push_rate"           // messages a second of one key
 	ReasonPushBody           = "push_body"           // the body of one request
+	ReasonPushBodyTime       = "push_body_time"      // time for one request to come, with its body
 	ReasonPushText           = "push_text"           // the text of one message
 	ReasonPushBatch          = "push_batch"          // messages of one batch
 	ReasonPushHost           = "push_host"           // a keyless push to a Host that is not loopback
@@ -52,9 +55,10 @@ var reasons = []string{
 	ReasonConnections, ReasonHandshakes, ReasonHandshakeRate, ReasonAddressConnections,
 	ReasonMemberConnections, ReasonOrigin, ReasonHost, ReasonAuthFailures, ReasonAuthQueue,
 	ReasonAuthDeadline, ReasonCommandRate, ReasonSubscriptions, ReasonBadMessages,
-	ReasonMessageSize, ReasonPartialBytes, ReasonQueueBytes, ReasonPushKey,
-	ReasonPushKeyFailures, ReasonPushRate, ReasonPushBody, ReasonPushText, ReasonPushBatch,
-	ReasonPushHost, ReasonPushBacklog, ReasonPushIdempotency, ReasonHistoryMemory, ReasonMemory,
+	ReasonMessageSize, ReasonPartialBytes, ReasonQueueBytes, ReasonWriteTimeout, ReasonWriteMinimum,
+	ReasonPushKey, ReasonPushKeyFailures, ReasonPushRate, ReasonPushBody, ReasonPushBodyTime,
+	ReasonPushText, ReasonPushBatch, ReasonPushHost, ReasonPushBacklog, ReasonPushIdempotency,
+	ReasonHistoryMemory, ReasonMemory,
 	ReasonScriptTime, ReasonScriptMemory, ReasonScriptHost, ReasonScriptQueue,
 	ReasonStatKey, ReasonStatViewers,
 }

@@ -244,7 +244,7 @@ func (c *conn) inspect(now uint32) (keep bool) {
 	defer c.mu.Unlock()
 	switch {
 	case c.gone, c.state > stateAnswered: // its reader knows
-	case c.stuck && c.q.pace.slow(now, c.link.unsent(), ticks(c.t.opts.WriteTimeout)):
+	case c.stuck && c.slow(now):
 		c.abort(session.CloseSlow)
 	case c.closeBy != 0 && int32(now-c.closeBy) >= 0:
 		c.abort(c.code)
@@ -253,4 +253,13 @@ func (c *conn) inspect(now uint32) (keep bool) {
 	}
 	c.watched = keep
 	return keep
+}
+
+// slow reports whether the peer takes too little of what is queued. The caller holds c.mu.
+func (c *conn) slow(now uint32) bool {
+	reason := c.q.pace.slow(now, c.link.unsent(), ticks(c.t.opts.WriteTimeout), c.t.opts.WriteMinimum)
+	if reason != "" && c.state == stateOpen {
+		c.t.opts.Metrics.Refused(reason)
+	}
+	return reason != ""
 }

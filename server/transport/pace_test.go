@@ -3,23 +3,26 @@ package transport
 import (
 	"testing"
 	"time"
+
+	"ws-gateway/stat"
 )
 
 // TestPace is S03: what a reader that never stops entirely has to achieve.
 func TestPace(t *testing.T) {
 	timeout := ticks(5 * time.Second)
 	for name, test := range map[string]struct {
-		every uint32 // ticks between two steps of the reader
-		bytes int    // that it takes in each
-		slow  uint32 // tick at which it is too slow, give or take a step; 0: never
+		every  uint32 // ticks between two steps of the reader
+		bytes  int    // that it takes in each
+		slow   uint32 // tick at which it is too slow, give or take a step; 0: never
+		reason string // what for
 	}{
-		"nothing":                     {1, 0, 50},
-		"a byte a tick":               {1, 1, 300},
-		"a byte before every timeout": {49, 1, 300},
-		"64 KiB in 30s":               {1, 219, 0},
-		"little less":                 {1, 218, 300},
-		"in steps of 4.9s":            {49, 11 << 10, 0},
-		"in steps of 5s":              {50, 1 << 20, 50},
+		"nothing":                     {1, 0, 50, stat.ReasonWriteTimeout},
+		"a byte a tick":               {1, 1, 300, stat.ReasonWriteMinimum},
+		"a byte before every timeout": {49, 1, 300, stat.ReasonWriteMinimum},
+		"64 KiB in 30s":               {1, 219, 0, ""},
+		"little less":                 {1, 218, 300, stat.ReasonWriteMinimum},
+		"in steps of 4.9s":            {49, 11 << 10, 0, ""},
+		"in steps of 5s":              {50, 1 << 20, 50, stat.ReasonWriteTimeout},
 	} {
 		t.Run(name, func(t *testing.T) {
 			const before = 100_000 // in the socket before the queue began
@@ -29,7 +32,10 @@ func TestPace(t *testing.T) {
 				if now%test.every == 0 && !(test.every == 50 && now < 100) {
 					p.written += int64(test.bytes) // the socket takes as much as the peer did
 				}
-				if p.slow(now, unsent, timeout) {
+				if reason := p.slow(now, unsent, timeout, 64<<10); reason != "" {
+					if reason != test.reason {
+						t.Errorf("too slow for %s, want %s", reason, test.reason)
+					}
 					if test.slow == 0 || now < test.slow || now > test.slow+2 {
 						t.Errorf("too slow at tick %d, want %d", now, test.slow)
 					}
@@ -40,6 +46,25 @@ func TestPace(t *testing.T) {
 				t.Errorf("never too slow, want it at tick %d", test.slow)
 			}
 		})
+	}
+}
+
+// A settled link has nothing of its own under way.
+type settled struct{ link }
+
+func (settled) unsent() int { return 0 }
+
+// TestWriteMinimum has a peer take as much as it must, or a byte less.
+func TestWriteMinimum(t *testing.T) {
+	for taken, slow := range map[int64]bool{999: true, 1000: false} {
+		m := stat.New(stat.Options{})
+		c := &conn{t: &Transport{opts: Options{WriteMinimum: 1000, WriteTimeout: time.Minute, Metrics: m}}, link: settled{}, q: newQueue()}
+		c.q.pace.begin(1, 0)
+		c.q.pace.written += taken
+		refused := map[bool]uint64{true: 1}[slow]
+		if got, count := c.slow(1+ticks(30*time.Second)), m.Snapshot().Refused[stat.ReasonWriteMinimum]; got != slow || count != refused {
+			t.Errorf("with %d bytes: slow is %v, counted %d times", taken, got, count)
+		}
 	}
 }
 

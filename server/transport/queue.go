@@ -5,12 +5,12 @@ import (
 	"time"
 
 	"ws-gateway/push"
+	"ws-gateway/stat"
 )
 
 const (
 	flushSize    = 64 << 10         // bytes gathered for one write
-	drainBytes   = 64 << 10         // that a peer has to take ...
-	drainTime    = 30 * time.Second // ... in this time, while frames wait for it
+	drainTime    = 30 * time.Second // in which a peer has to take WriteMinimum, while frames wait for it
 	closeTimeout = 5 * time.Second  // for the peer to answer a close frame
 )
 
@@ -181,7 +181,7 @@ type pace struct {
 	written int64  // bytes that the socket took
 	taken   int64  // bytes that the peer took; less than 0 while it takes older ones
 	moved   uint32 // tick at which taken last grew; 0: not measured yet
-	start   uint32 // tick at which the measurement of drainBytes began
+	start   uint32 // tick at which drainTime began
 	base    int64  // taken at start
 }
 
@@ -193,20 +193,20 @@ func (p *pace) begin(now uint32, unsent int) {
 	}
 }
 
-// slow reports whether the peer has taken nothing at all for timeout ticks, or less than
-// drainBytes in drainTime.
-func (p *pace) slow(now uint32, unsent int, timeout uint32) bool {
+// slow returns the limit that the peer breaks: it has taken nothing at all for timeout ticks, or
+// less than minimum bytes in drainTime. "" is none.
+func (p *pace) slow(now uint32, unsent int, timeout uint32, minimum int) (reason string) {
 	if taken := p.written - int64(unsent); taken > p.taken {
 		p.taken, p.moved = taken, now
 	}
 	if now-p.moved >= timeout {
-		return true
+		return stat.ReasonWriteTimeout
 	}
 	if now-p.start >= ticks(drainTime) {
-		if p.taken-p.base < drainBytes {
-			return true
+		if p.taken-p.base < int64(minimum) {
+			return stat.ReasonWriteMinimum
 		}
 		p.start, p.base = now, p.taken
 	}
-	return false
+	return ""
 }

@@ -175,17 +175,24 @@ func TestQueueLimits(t *testing.T) {
 // TestStalledReader is the other half of S01: a client that reads nothing goes in time.
 func TestStalledReader(t *testing.T) {
 	each(t, func(t *testing.T, kind string) {
-		s := serve(t, kind, transport.Options{WriteTimeout: 300 * time.Millisecond}, nil)
+		m := stat.New(stat.Options{})
+		s := serve(t, kind, transport.Options{WriteTimeout: 300 * time.Millisecond, Metrics: m}, nil)
 		t.Run("open", func(t *testing.T) {
 			_, p := s.dial()
 			p.conn.Send(dam)
 			p.wantClosed(t, session.CloseSlow)
+			if got := m.Snapshot().Refused[stat.ReasonWriteTimeout]; got != 1 {
+				t.Errorf("counted %d times", got)
+			}
 		})
 		t.Run("closing", func(t *testing.T) {
 			_, p := s.dial()
 			p.conn.Send(dam)
 			p.conn.Close(session.CloseRevoked, "")
 			p.wantClosed(t, session.CloseRevoked)
+			if got := m.Snapshot().Refused[stat.ReasonWriteTimeout]; got != 1 {
+				t.Errorf("counted %d times: it was refused for something else", got)
+			}
 		})
 	})
 }

@@ -57,6 +57,9 @@ type Options struct {
 	// WriteTimeout is the time without any progress after which a peer with frames queued
 	// is too slow; 5 s by default.
 	WriteTimeout time.Duration
+	// WriteMinimum is how many bytes a peer with frames queued has to take every 30 s; 64 KiB
+	// by default.
+	WriteMinimum int
 	// PingInterval is the silence after which a peer is sent a ping; 25 s by default.
 	PingInterval time.Duration
 	// PongTimeout is the time that the peer has to say anything at all after the ping; 10 s
@@ -104,6 +107,7 @@ func New(opts Options) (*Transport, error) {
 	setDefault(&opts.PartialBytes, 64<<20)
 	setDefault(&opts.PartialTimeout, 15*time.Second)
 	setDefault(&opts.WriteTimeout, 5*time.Second)
+	setDefault(&opts.WriteMinimum, 64<<10)
 	setDefault(&opts.PingInterval, 25*time.Second)
 	setDefault(&opts.PongTimeout, 10*time.Second)
 	setDefault(&opts.Workers, 128)

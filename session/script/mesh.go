@@ -7,6 +7,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"os"
 	"strconv"
 	"time"
 
@@ -86,6 +87,10 @@ func (m *Mesh) read(r *http.Request, t take, do func(p params, t take) ([]byte, 
 	}
 	body, err := io.ReadAll(io.LimitReader(r.Body, maxMeshRequest+1))
 	if err != nil {
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			m.host.opts.Metrics.Refused(stat.ReasonPushBodyTime)
+			return nil, invalid("the request did not arrive in time")
+		}
 		return nil, invalid("request body: " + err.Error())
 	}
 	if len(body) > maxMeshRequest {
