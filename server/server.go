@@ -176,8 +176,13 @@ func New(opts Options) (*Server, error) {
 	return s, nil
 }
 
+// listen listens at addr. Its connections do without two things that cost each of them system
+// calls: TCP's keep-alive, which finds nothing before HTTP's timeouts and a WebSocket's heartbeat
+// do, and multipath TCP.
 func listen(addr string) (net.Listener, error) {
-	l, err := net.Listen("tcp", addr)
+	config := net.ListenConfig{KeepAlive: -1}
+	config.SetMultipathTCP(false)
+	l, err := config.Listen(context.Background(), "tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", addr, errors.Unwrap(err))
 	}
