@@ -35,9 +35,9 @@ func (s *Session) authenticate(c command) (wait func()) {
 	default:
 		claim := Credentials{Member: c.member, Token: c.token, Remote: s.conn.Remote()}
 		if q, ok := o.Auth.(Quick); o.Auth != nil && (!ok || !q.Quick(claim)) {
-			return func() { s.Wait(func() { s.verify(c, claim, state) }) }
+			return func() { s.Wait(func() { s.verifyInTime(c, claim, state) }) }
 		}
-		s.verify(c, claim, state)
+		s.verify(context.Background(), c, claim, state)
 	}
 	return nil
 }
@@ -53,25 +53,29 @@ var (
 // errVoid is returned to a login whose member was disconnected meanwhile.
 var errVoid = errors.New("login is void")
 
+// verifyInTime is verify until the client's deadline.
+func (s *Session) verifyInTime(c command, claim Credentials, state kind) {
+	left := s.gateway.opts.AuthDeadline
+	if state == pending { // the deadline counts from the upgrade
+		left -= time.Duration(s.gateway.now()-s.opened) * time.Millisecond // right although both start over after 49 days
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), left)
+	defer cancel()
+	s.verify(ctx, c, claim, state)
+}
+
 // verify asks the authenticator and answers the client.
-func (s *Session) verify(c command, claim Credentials, state kind) {
+func (s *Session) verify(ctx context.Context, c command, claim Credentials, state kind) {
 	o := &s.gateway.opts
 	began := time.Now()
-	deadline := began.Add(o.AuthDeadline)
-	if state == pending { // the deadline counts from the upgrade
-		age := time.Duration(s.gateway.now()-s.opened) * time.Millisecond // right although both start over after 49 days
-		deadline = began.Add(o.AuthDeadline - age)
-	}
 	err := errNobody
 	allowed := o.Failures == nil || o.Failures.Allowed(claim.Remote) // also for guesses over one connection
 	if !allowed {
 		err = errTooMany
 	} else if o.Auth != nil {
-		ctx, cancel := context.WithDeadline(context.Background(), deadline)
 		for err = errVoid; err == errVoid; { // what was proved before a disconnect counts no more
 			err = s.prove(ctx, claim)
 		}
-		cancel()
 	}
 	took := time.Since(began)
 	switch {
