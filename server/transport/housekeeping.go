@@ -9,9 +9,20 @@ import (
 	"ws-gateway/session"
 )
 
-// tick is the resolution of all that the transport times. One ticker serves all connections:
-// a timer each would wake the process for each.
+// tick is the unit of all that the transport times. One ticker serves all connections: a timer
+// each would wake the process for each.
 const tick = 100 * time.Millisecond
+
+// maxRound is the longest time between two looks at what is due. Each wakes an idle process,
+// which costs it more than the look.
+const maxRound = 250 * time.Millisecond
+
+// round returns the time between two looks: a twentieth of what has to be timed, a tick at
+// least.
+func (o *Options) round() time.Duration {
+	shortest := min(o.PingInterval, o.PongTimeout, o.PartialTimeout, o.WriteTimeout)
+	return min(max(tick, shortest/20), maxRound)
+}
 
 // ticks returns d in ticks, at least 1.
 func ticks(d time.Duration) uint32 { return uint32(max(1, d/tick)) }
@@ -27,7 +38,7 @@ func (c *clock) advance(elapsed time.Duration) { c.ticks.Add(uint32(min(elapsed,
 
 // housekeep looks after deadlines until the transport is closed.
 func (t *Transport) housekeep() {
-	ticker := time.NewTicker(tick)
+	ticker := time.NewTicker(t.opts.round())
 	defer ticker.Stop()
 	last := time.Now()
 	for {
@@ -163,15 +174,15 @@ func (r *roster) close(end func(*conn)) {
 	<-r.empty
 }
 
-// visit looks at a fifth of the members, so at each about twice a second, and returns those
+// visit looks at a third of the members, so at each at least once in a second, and returns those
 // to ping and those that have not answered. Both slices are valid until the next call.
-// A ping goes out up to a twenty-fifth early, so that it is never late.
+// A ping goes out up to a twenty-fifth early, so that it is never late by default.
 func (r *roster) visit(now, interval, timeout uint32) (silent, dead []*conn) {
 	interval -= interval / 25
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.silent, r.dead = r.silent[:0], r.dead[:0]
-	for range min(len(r.members), max(len(r.members)/5, 1024)) {
+	for range min(len(r.members), max(len(r.members)/3, 1024)) {
 		if r.cursor >= len(r.members) {
 			r.cursor = 0
 		}

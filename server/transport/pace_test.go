@@ -82,6 +82,27 @@ func TestClock(t *testing.T) {
 	}
 }
 
+// TestRound: looks at what is due are as rare as the shortest time of all allows.
+func TestRound(t *testing.T) {
+	const s, ms = time.Second, time.Millisecond
+	for _, test := range []struct {
+		ping, pong, partial, write, want time.Duration
+	}{
+		{25 * s, 10 * s, 15 * s, 5 * s, 250 * ms},
+		{time.Hour, time.Hour, time.Hour, time.Hour, 250 * ms},
+		{3 * s, 10 * s, 15 * s, 5 * s, 150 * ms},
+		{25 * s, 3 * s, 15 * s, 5 * s, 150 * ms},
+		{25 * s, 10 * s, 3 * s, 5 * s, 150 * ms},
+		{25 * s, 10 * s, 15 * s, 3 * s, 150 * ms},
+		{25 * s, 10 * s, 15 * s, 100 * ms, 100 * ms},
+	} {
+		o := Options{PingInterval: test.ping, PongTimeout: test.pong, PartialTimeout: test.partial, WriteTimeout: test.write}
+		if got := o.round(); got != test.want {
+			t.Errorf("%+v: a look every %v", test, got)
+		}
+	}
+}
+
 // TestHeartbeat drives the roster through time: when pings go out, and when a peer is given up.
 func TestHeartbeat(t *testing.T) {
 	const interval, timeout = 250, 100 // 25s and 10s
