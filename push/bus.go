@@ -15,11 +15,11 @@ type LocalBus struct {
 	log  Log
 	seed maphash.Seed
 
-	// An app's stripe is held while its message is appended and handed over.
+	// An app's stripe is held while its messages are appended and handed over.
 	stripes [64]sync.Mutex
 
 	mu   sync.RWMutex
-	subs []*func(context.Context, *apps.App, *Message) // guarded by mu; replaced, never changed
+	subs []*func(context.Context, *apps.App, []Message) // guarded by mu; replaced, never changed
 }
 
 var _ Bus = (*LocalBus)(nil)
@@ -30,24 +30,25 @@ func NewLocalBus(log Log) *LocalBus {
 }
 
 // Publish implements [Bus].
-func (b *LocalBus) Publish(ctx context.Context, app *apps.App, m *Message) error {
+func (b *LocalBus) Publish(ctx context.Context, app *apps.App, ms []Message) (epoch string, n int, err error) {
 	stripe := &b.stripes[maphash.String(b.seed, app.Name)%uint64(len(b.stripes))]
 	stripe.Lock()
 	defer stripe.Unlock()
-	if err := b.log.Append(ctx, app, m); err != nil {
-		return err
+	epoch, n, err = b.log.Append(ctx, app, ms)
+	if n == 0 {
+		return epoch, n, err
 	}
 	b.mu.RLock()
 	subs := b.subs
 	b.mu.RUnlock()
 	for _, deliver := range subs {
-		(*deliver)(ctx, app, m)
+		(*deliver)(ctx, app, ms[:n])
 	}
-	return nil
+	return epoch, n, err
 }
 
 // Subscribe implements [Bus].
-func (b *LocalBus) Subscribe(deliver func(context.Context, *apps.App, *Message)) (stop func()) {
+func (b *LocalBus) Subscribe(deliver func(context.Context, *apps.App, []Message)) (stop func()) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	entry := &deliver
@@ -59,6 +60,6 @@ func (b *LocalBus) Subscribe(deliver func(context.Context, *apps.App, *Message))
 		}
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		b.subs = slices.DeleteFunc(slices.Clone(b.subs), func(e *func(context.Context, *apps.App, *Message)) bool { return e == entry })
+		b.subs = slices.DeleteFunc(slices.Clone(b.subs), func(e *func(context.Context, *apps.App, []Message)) bool { return e == entry })
 	}
 }

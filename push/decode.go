@@ -81,7 +81,6 @@ func (d *decoder) decode() (ms []Message, batch bool, err error) {
 	if err != nil {
 		refused := &RefusedError{Status: http.StatusBadRequest, Message: reason(err)}
 		if n := len(d.messages); batch && n < maxBatch {
-			refused.Index = n
 			refused.Message = fmt.Sprintf("message %d: %s", n, refused.Message)
 		}
 		return nil, batch, refused

@@ -34,7 +34,7 @@ const (
 // remembered as Options.MaxIdempotencyKeys.
 func (h *Hub) PublishOnce(ctx context.Context, by, key string, ms []Message) ([]Receipt, error) {
 	if len(key) == 0 || len(key) > MaxIdempotencyKey {
-		return nil, &RefusedError{Status: http.StatusBadRequest, Index: -1, Message: fmt.Sprintf("an idempotency key has 1 to %d bytes", MaxIdempotencyKey)}
+		return nil, &RefusedError{Status: http.StatusBadRequest, Message: fmt.Sprintf("an idempotency key has 1 to %d bytes", MaxIdempotencyKey)}
 	}
 	k := onceKey{by, key}
 	a, first, err := h.dedup.begin(k, digest(ms), 1+len(ms)/perWeight)
@@ -131,7 +131,7 @@ func (d *dedup) begin(key onceKey, sum [sha256.Size]byte, weight int) (a *attemp
 	d.forget(now)
 	if a := d.attempts[key]; a != nil {
 		if a.digest != sum {
-			return nil, false, &RefusedError{Status: http.StatusUnprocessableEntity, Index: -1, Message: "this idempotency key came with another push before"}
+			return nil, false, &RefusedError{Status: http.StatusUnprocessableEntity, Message: "this idempotency key came with another push before"}
 		}
 		return a, false, nil
 	}

@@ -132,19 +132,22 @@ func TestU07IdempotencyKeysBelongToAPushKey(t *testing.T) {
 	}
 }
 
-// A gatedLog is a log whose appends wait, and may fail.
+// A gatedLog is a log that waits for each message, and may fail at it.
 type gatedLog struct {
 	push.Log
 	pass    chan error
 	appends atomic.Int32
 }
 
-func (g *gatedLog) Append(ctx context.Context, app *apps.App, m *push.Message) error {
-	g.appends.Add(1)
-	if err := <-g.pass; err != nil {
-		return err
+func (g *gatedLog) Append(ctx context.Context, app *apps.App, ms []push.Message) (string, int, error) {
+	for i := range ms {
+		g.appends.Add(1)
+		if err := <-g.pass; err != nil {
+			epoch, n, _ := g.Log.Append(ctx, app, ms[:i])
+			return epoch, n, err
+		}
 	}
-	return g.Log.Append(ctx, app, m)
+	return g.Log.Append(ctx, app, ms)
 }
 
 // once runs f with a hub over a gated log, in a bubble of time.

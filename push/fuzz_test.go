@@ -85,9 +85,12 @@ type recordingLog struct {
 	seen *[]push.Message
 }
 
-func (l *recordingLog) Append(_ context.Context, _ *apps.App, m *push.Message) error {
-	*l.seen = append(*l.seen, push.Message{App: m.App, Member: m.Member, Text: m.Text})
-	return nil
+func (l *recordingLog) Append(_ context.Context, _ *apps.App, ms []push.Message) (string, int, error) {
+	for i := range ms {
+		ms[i].Offset = uint64(len(*l.seen) + 1)
+		*l.seen = append(*l.seen, push.Message{App: ms[i].App, Member: ms[i].Member, Text: ms[i].Text})
+	}
+	return "e", len(ms), nil
 }
 
 func (l *recordingLog) Top(string) push.Position { return push.Position{Epoch: "e"} }

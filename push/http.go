@@ -133,7 +133,7 @@ func (h *handler) serve(c *call, r *http.Request) error {
 		if err != nil {
 			return err
 		}
-		count(h.metrics, receipt)
+		count(h.metrics, []Receipt{receipt})
 		c.add(messages[0].App, receipt)
 		return nil
 	}
@@ -149,13 +149,13 @@ func (h *handler) serve(c *call, r *http.Request) error {
 	case err != nil:
 		return err
 	case !batch:
-		count(h.metrics, receipts[0])
+		count(h.metrics, receipts)
 		c.add(messages[0].App, receipts[0])
 		return nil
 	}
 	c.answer = append(c.answer, '[')
+	count(h.metrics, receipts)
 	for i, receipt := range receipts {
-		count(h.metrics, receipt)
 		if i > 0 {
 			c.answer = append(c.answer, ',')
 		}
@@ -177,12 +177,13 @@ func idempotencyKey(header http.Header) (key string, once bool, err error) {
 	return "", false, BadRequest("more than one Idempotency-Key")
 }
 
-func count(m *stat.Metrics, r Receipt) {
+// count counts what was accepted together.
+func count(m *stat.Metrics, receipts []Receipt) {
 	result := stat.PushAccepted
-	if r.Duplicate {
+	if len(receipts) > 0 && receipts[0].Duplicate {
 		result = stat.PushDuplicate
 	}
-	m.Pushed(result, 1)
+	m.Pushed(result, len(receipts))
 }
 
 // read reads r's body into d.
@@ -256,12 +257,13 @@ func inBatch(err error, n int) error {
 		return err
 	}
 	e := *refused
+	var invalid *BatchError
 	switch {
 	case n > 0: // no longer all or nothing: the log failed in the middle
 		e.Message = fmt.Sprintf("%s; the first %d messages were accepted", e.Message, n)
 		e.Outcome = "unknown"
-	case e.Index >= 0 && e.Status < 500 && e.Status != http.StatusTooManyRequests:
-		e.Message = fmt.Sprintf("message %d: %s", e.Index, e.Message)
+	case errors.As(err, &invalid):
+		e.Message = fmt.Sprintf("message %d: %s", invalid.Index, e.Message)
 	}
 	return &e
 }

@@ -470,9 +470,9 @@ type failingLog struct {
 	err error
 }
 
-func (l failingLog) Append(ctx context.Context, app *apps.App, m *push.Message) error {
+func (l failingLog) Append(ctx context.Context, app *apps.App, ms []push.Message) (string, int, error) {
 	if app.Name == "a" {
-		return l.err
+		return "", 0, l.err
 	}
-	return l.Log.Append(ctx, app, m)
+	return l.Log.Append(ctx, app, ms)
 }

@@ -56,8 +56,19 @@ type RefusedError struct {
 	Message    string
 	Outcome    string        // "rejected" or "unknown", with status 503 only
 	RetryAfter time.Duration // 0: none
-	Index      int           // of the message in a batch; -1: it is not about one of them
 }
+
+// A BatchError says which message of a batch is not valid.
+type BatchError struct {
+	Index int
+	Err   error // what Publish would refuse the message with
+}
+
+// Error implements error.
+func (e *BatchError) Error() string { return fmt.Sprintf("message %d: %v", e.Index, e.Err) }
+
+// Unwrap returns e.Err.
+func (e *BatchError) Unwrap() error { return e.Err }
 
 // Answer returns the status code and message that err stands for. What is not a
 // *RefusedError is internal.
@@ -164,8 +175,9 @@ func (h *Hub) now() int64 { return 1 + int64(time.Since(h.began)) }
 // Lookup returns the rules of the app called name, as the hub goes by them.
 func (h *Hub) Lookup(name string) (*apps.App, error) { return h.apps.Lookup(name) }
 
-// check returns the *RefusedError that Publish would return for m without trying, or nil.
-func (h *Hub) check(m *Message) (*apps.App, error) {
+// check returns the rules of m's app, which may be those of the message before, or the
+// *RefusedError that Publish would return for m without trying.
+func (h *Hub) check(m *Message, before *apps.App) (*apps.App, error) {
 	if m.Member == 0 || m.Member < Everybody {
 		return nil, BadRequest("member_id must be -1 or positive")
 	}
@@ -173,11 +185,17 @@ func (h *Hub) check(m *Message) (*apps.App, error) {
 		h.opts.Metrics.Refused(stat.ReasonPushText)
 		return nil, &RefusedError{Status: http.StatusRequestEntityTooLarge, Message: fmt.Sprintf("text is over %d bytes", h.opts.MaxText)}
 	}
-	app, err := h.lookup(m.App)
-	if err == nil && app.Private && !m.Private() {
-		err = BadRequest("app is private: member_id must be positive")
+	app := before
+	if app == nil || app.Name != m.App {
+		var err error
+		if app, err = h.lookup(m.App); err != nil {
+			return nil, err
+		}
 	}
-	return app, err
+	if app.Private && !m.Private() {
+		return nil, BadRequest("app is private: member_id must be positive")
+	}
+	return app, nil
 }
 
 // lookup returns the rules of the app called name; the error is a *RefusedError.
@@ -196,36 +214,26 @@ func (h *Hub) lookup(name string) (*apps.App, error) {
 // when Publish returns without error. The error is a *RefusedError; m was not accepted then,
 // unless its Outcome says "unknown".
 func (h *Hub) Publish(ctx context.Context, m Message) (Receipt, error) {
-	r, err := h.publishNow(ctx, &m)
-	if h.opts.Tail.Active() {
-		h.show(&m, r, err)
+	receipts, err := h.publish(ctx, []Message{m})
+	if err == nil {
+		return receipts[0], nil
 	}
-	return r, err
+	var invalid *BatchError
+	if errors.As(err, &invalid) {
+		err = invalid.Err
+	}
+	return Receipt{}, err
 }
 
-func (h *Hub) publishNow(ctx context.Context, m *Message) (Receipt, error) {
-	app, err := h.check(m)
-	if err != nil {
-		return Receipt{}, err
-	}
-	load, err := h.admit(app.Name, 1)
-	if err != nil {
-		return Receipt{}, err
-	}
-	defer h.reserved.Add(-load)
-	t := turn{Context: ctx}
-	defer t.fanOut()
-	return h.publish(&t, app, m)
-}
-
-// fanOutEvery is after how many messages of a batch they are handed over at the latest:
-// others' messages wait behind them.
-const fanOutEvery = 64
-
-// PublishBatch accepts all of ms, in order, or none of them when one is not valid: the
-// *RefusedError then has its index. A failure in the middle leaves what went before accepted
-// and says so with the number of receipts returned.
+// PublishBatch accepts all of ms, in order, or none of them when one is not valid: the error is
+// then a *BatchError, and a *RefusedError otherwise. A failure in the middle leaves what went
+// before accepted and says so with the number of receipts returned.
 func (h *Hub) PublishBatch(ctx context.Context, ms []Message) ([]Receipt, error) {
+	return h.publish(ctx, slices.Clone(ms)) // they go to the shards
+}
+
+// publish is PublishBatch; ms belongs to it.
+func (h *Hub) publish(ctx context.Context, ms []Message) ([]Receipt, error) {
 	receipts, err := h.publishAll(ctx, ms)
 	if h.opts.Tail.Active() {
 		h.showAll(ms, receipts, err)
@@ -233,61 +241,84 @@ func (h *Hub) PublishBatch(ctx context.Context, ms []Message) ([]Receipt, error)
 	return receipts, err
 }
 
+// A run is messages of a batch that follow each other and are of one app.
+type run struct {
+	app *apps.App
+	n   int
+}
+
 func (h *Hub) publishAll(ctx context.Context, ms []Message) ([]Receipt, error) {
-	rules := make([]*apps.App, len(ms))
+	runs := make([]run, 0, 8)
+	var app *apps.App
 	for i := range ms {
-		app, err := h.check(&ms[i])
+		now, err := h.check(&ms[i], app)
 		if err != nil {
-			var refused *RefusedError
-			if errors.As(err, &refused) {
-				refused.Index = i
-			}
-			return nil, err
+			return nil, &BatchError{i, err}
 		}
-		rules[i] = app
+		if app != now {
+			app = now
+			runs = append(runs, run{app: app})
+		}
+		runs[len(runs)-1].n++
 	}
-	for i := 0; i < len(rules); {
-		n := 1 // in a row to one app
-		for i+n < len(rules) && rules[i+n] == rules[i] {
-			n++
-		}
-		load, err := h.admit(rules[i].Name, n)
+	var reserved int64
+	defer func() { h.reserved.Add(-reserved) }()
+	for _, r := range runs {
+		load, err := h.admit(r.app.Name, r.n)
 		if err != nil {
 			return nil, err
 		}
-		defer h.reserved.Add(-load)
-		i += n
+		reserved += load
 	}
 	out := make([]Receipt, 0, len(ms))
 	t := turn{Context: ctx}
 	defer t.fanOut()
-	for i := range ms {
-		m := ms[i] // ms is the caller's; this one goes to the shards
-		r, err := h.publish(&t, rules[i], &m)
-		if err != nil {
+	for room := fanOutEvery; len(runs) > 0; {
+		r := &runs[0]
+		n := min(r.n, room)
+		var err error
+		if out, err = h.append(&t, r.app, ms[:n], out); err != nil {
 			return out, err
 		}
-		out = append(out, r)
-		if i%fanOutEvery == fanOutEvery-1 {
+		ms = ms[n:]
+		if r.n -= n; r.n == 0 {
+			runs = runs[1:]
+		}
+		if room -= n; room == 0 {
 			t.fanOut()
+			room = fanOutEvery
 		}
 	}
 	return out, nil
 }
 
+// fanOutEvery is after how many messages of a batch they are handed over at the latest:
+// others' messages wait behind them.
+const fanOutEvery = 64
+
 // A turn is the context of a Publish that waits for the bus, and what deliver tells it.
 type turn struct {
 	context.Context
-	subscribers int      // of the last message
-	run         []*shard // Publish fans these out itself: too little to wake a goroutine
+	receipts []Receipt // of the messages that deliver gets next
+	shards   []*shard  // Publish fans these out itself: too little to wake a goroutine
+}
+
+// next returns the receipts of the next n messages; t may be nil.
+func (t *turn) next(n int) []Receipt {
+	if t == nil {
+		return nil
+	}
+	next := t.receipts[:n]
+	t.receipts = t.receipts[n:]
+	return next
 }
 
 // fanOut makes the passes that are left to Publish.
 func (t *turn) fanOut() {
-	for _, s := range t.run {
+	for _, s := range t.shards {
 		s.fanOutInline()
 	}
-	t.run = t.run[:0]
+	t.shards = t.shards[:0]
 }
 
 type turnKey struct{}
@@ -300,24 +331,33 @@ func (t *turn) Value(key any) any {
 	return t.Context.Value(key)
 }
 
-func (h *Hub) publish(t *turn, app *apps.App, m *Message) (Receipt, error) {
-	t.subscribers = 0
-	m.App = app.Name
-	_, m.Lossy = slowPolicies[app.Slow]
-	err := h.bus.Publish(t, app, m)
+// append publishes ms, a run of messages of app, and appends their receipts to out.
+func (h *Hub) append(t *turn, app *apps.App, ms []Message, out []Receipt) ([]Receipt, error) {
+	_, lossy := slowPolicies[app.Slow]
+	for i := range ms {
+		ms[i].App, ms[i].Lossy = app.Name, lossy
+	}
+	receipts := slices.Grow(out, len(ms))[len(out) : len(out)+len(ms)]
+	t.receipts = receipts
+	epoch, n, err := h.bus.Publish(t, app, ms)
+	durability := "none"
+	if app.History.Size > 0 {
+		durability = h.log.Durability()
+	}
+	for i := range receipts[:n] {
+		r := &receipts[i]
+		r.Position, r.Durability = Position{epoch, ms[i].Offset}, durability
+	}
+	out = out[:len(out)+n]
 	if err != nil {
 		outcome, message := "rejected", "log unavailable"
 		if errors.Is(err, ErrUnknownOutcome) {
 			outcome, message = "unknown", "outcome unknown"
 		}
-		h.opts.Logger.Warn("push not accepted", "app", m.App, "outcome", outcome, "err", err)
-		return Receipt{}, &RefusedError{Status: http.StatusServiceUnavailable, Message: message, Outcome: outcome, RetryAfter: time.Second}
+		h.opts.Logger.Warn("push not accepted", "app", app.Name, "outcome", outcome, "err", err)
+		return out, &RefusedError{Status: http.StatusServiceUnavailable, Message: message, Outcome: outcome, RetryAfter: time.Second}
 	}
-	r := Receipt{Position: Position{h.log.Top(m.App).Epoch, m.Offset}, Durability: "none", Subscribers: t.subscribers}
-	if app.History.Size > 0 {
-		r.Durability = h.log.Durability()
-	}
-	return r, nil
+	return out, nil
 }
 
 // Fill is a [stat.Source]: the apps in use, those that the apps file names, and the pushes

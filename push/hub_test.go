@@ -138,13 +138,109 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("%s: %d (%v), want %d", c.name, code, err, c.status)
 		}
 		_, err = h.PublishBatch(t.Context(), []push.Message{{App: "match", Member: -1, Text: "ok"}, c.m})
-		var refused *push.RefusedError
-		if !errors.As(err, &refused) || refused.Status != c.status || refused.Index != 1 {
+		var invalid *push.BatchError
+		if code, _ := push.Answer(err); code != c.status || !errors.As(err, &invalid) || invalid.Index != 1 {
 			t.Errorf("%s in a batch: %+v", c.name, err)
 		}
 	}
 	if r := publish(t, h, "match", -1, "x"); r.Offset != 1 {
 		t.Errorf("offset %d after refusals: something of them was kept", r.Offset)
+	}
+}
+
+// A log that fails in the middle of a run has accepted what went before: that is delivered, and has
+// receipts.
+func TestRunFailsInTheMiddle(t *testing.T) {
+	for _, shards := range []int{1, 3} {
+		once(t, push.Options{Shards: shards}, func(t *testing.T, h *push.Hub, g *gatedLog) {
+			all, got := subscribe(t, h, "match", -1, 0)
+			member, mine := subscribe(t, h, "match", 7, 1)
+			all.Start()
+			member.Start()
+			batch := []push.Message{
+				{App: "other", Member: -1, Text: "o"},
+				{App: "match", Member: -1, Text: "a"}, {App: "match", Member: 7, Text: "b"}, {App: "match", Member: 8, Text: "c"},
+				{App: "match", Member: -1, Text: "d"}, {App: "match", Member: -1, Text: "e"},
+			}
+			for _, err := range []error{nil, nil, nil, nil, push.ErrUnknownOutcome} {
+				g.pass <- err
+			}
+			receipts, err := h.PublishBatch(t.Context(), batch)
+			if outcome(err) != "unknown" {
+				t.Errorf("ended with %v", err)
+			}
+			var said []string
+			for _, r := range receipts {
+				said = append(said, fmt.Sprintf("%d to %d", r.Offset, r.Subscribers))
+				if r.Epoch != g.Top("match").Epoch || r.Durability != "memory" {
+					t.Errorf("receipt %+v", r)
+				}
+			}
+			if want := "[1 to 0 1 to 2 2 to 1 3 to 0]"; fmt.Sprint(said) != want {
+				t.Errorf("%d shards: receipts say %v, want %s", shards, said, want)
+			}
+			h.Flush()
+			if got.texts() != "a" || mine.texts() != "a b" {
+				t.Errorf("%d shards: everybody got %q and member 7 %q", shards, got.texts(), mine.texts())
+			}
+		})
+	}
+}
+
+// Batches of many apps and members arrive as they do one by one.
+func TestBatchesInRuns(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	for _, shards := range []int{1, 3} {
+		h := with(t, "apps: {}", func(o *push.Options) { o.Shards = shards })
+		want := make([]string, 12)
+		var got []*inbox
+		for i := range want { // of three apps: nobody in particular, and members 1, 2 and 3
+			member := int64(i / 3)
+			if member == 0 {
+				member = apps.Anonymous
+			}
+			s, r := subscribe(t, h, fmt.Sprint("app:", i%3), member, i)
+			s.Start()
+			got = append(got, r)
+		}
+		for range 20 {
+			batch := make([]push.Message, 1+rng.IntN(300))
+			subscribers := make([]int, len(batch))
+			app := 0
+			for i := range batch {
+				if rng.IntN(10) == 0 {
+					app = rng.IntN(4) // the last has no subscribers
+				}
+				m := &batch[i]
+				*m = push.Message{App: fmt.Sprint("app:", app), Member: -1, Text: strconv.Itoa(i)}
+				if rng.IntN(3) == 0 {
+					m.Member = 1 + rng.Int64N(4)
+				}
+				for j := range want {
+					if j%3 == app && (m.Member < 0 || int64(j/3) == m.Member) {
+						want[j] += m.Text + " "
+						subscribers[i]++
+					}
+				}
+			}
+			receipts, err := h.PublishBatch(t.Context(), batch)
+			if err != nil || len(receipts) != len(batch) {
+				t.Fatalf("%d receipts for %d messages: %v", len(receipts), len(batch), err)
+			}
+			tops := map[string]uint64{}
+			for i, r := range receipts {
+				if r.Subscribers != subscribers[i] || r.Offset <= tops[batch[i].App] {
+					t.Fatalf("message %d, for %d subscribers: %+v after %d", i, subscribers[i], r, tops[batch[i].App])
+				}
+				tops[batch[i].App] = r.Offset
+			}
+		}
+		h.Flush()
+		for j, r := range got {
+			if texts := r.texts() + " "; texts != want[j] {
+				t.Errorf("%d shards: subscriber %d got %d bytes of texts, want %d", shards, j, len(texts), len(want[j]))
+			}
+		}
 	}
 }
 

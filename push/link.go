@@ -46,7 +46,7 @@ func (l *Link) Receive(ctx context.Context, data []byte) []byte {
 		b = append(b, ',')
 	}
 	if err == nil {
-		count(metrics, receipt)
+		count(metrics, []Receipt{receipt})
 		b = appendReceipt(b, l.decoder.messages[0].App, receipt)
 		metrics.PushDuration(time.Since(start))
 	} else {

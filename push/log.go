@@ -11,10 +11,11 @@ import (
 // every message its position. Its methods may be called concurrently; appends to one app
 // are made one after another by the bus.
 type Log interface {
-	// Append sets m's Offset, Prev and Time and keeps a copy of m. With app.History.Size 0 it
-	// only numbers m. An error that is ErrUnknownOutcome means
-	// that m may have been kept all the same; any other one means that it was not.
-	Append(ctx context.Context, app *apps.App, m *Message) error
+	// Append sets Offset, Prev and Time of ms, a run of messages of app, and keeps copies of them
+	// in this order. With app.History.Size 0 it only numbers them. It returns the epoch and how
+	// many were appended: all, or the first n if there is an error. Of the others none was
+	// kept, unless the error is ErrUnknownOutcome: then any may have been.
+	Append(ctx context.Context, app *apps.App, ms []Message) (epoch string, n int, err error)
 	// Since returns what q asks for, up to the newest message or further than any position that
 	// Top or the bus has told of before.
 	Since(ctx context.Context, q Query) (Page, error)
@@ -66,17 +67,19 @@ type Usage struct {
 	Top      Position
 }
 
-// ErrUnknownOutcome is returned when nobody can tell whether a message was accepted: it may
+// ErrUnknownOutcome is returned when nobody can tell whether messages were accepted: each may
 // be delivered, at most once.
 var ErrUnknownOutcome = errors.New("push: outcome unknown")
 
 // A Bus carries accepted messages to every node's hub, in the order of each app's log.
 type Bus interface {
-	// Publish appends m to the log and hands it to every subscriber of the bus. It returns
-	// once m is as durable as the log makes it; the errors are those of [Log.Append].
-	Publish(ctx context.Context, app *apps.App, m *Message) error
-	// Subscribe makes deliver receive every message, called for one message of an app at a
-	// time. It must not block. ctx is Publish's, or derived from it, if that is where the
-	// call is made. stop ends it, after which deliver is not called again.
-	Subscribe(deliver func(ctx context.Context, app *apps.App, m *Message)) (stop func())
+	// Publish appends ms, a run of messages of app, to the log and hands what was appended to
+	// every subscriber of the bus. It returns once that is as durable as the log makes it; the
+	// results are those of [Log.Append]. ms belongs to the bus from then on.
+	Publish(ctx context.Context, app *apps.App, ms []Message) (epoch string, n int, err error)
+	// Subscribe makes deliver receive every message, in runs of one app, for each app called once
+	// at a time. It must not block, and ms is shared: nobody changes it any more. ctx is
+	// Publish's, or derived from it, if that is where the call is made: then the runs are,
+	// in order, what it publishes. stop ends it, after which deliver is not called again.
+	Subscribe(deliver func(ctx context.Context, app *apps.App, ms []Message)) (stop func())
 }

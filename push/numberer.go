@@ -20,13 +20,17 @@ type numberer struct {
 func newNumberer() *numberer { return &numberer{epoch: rand.Text()[:10]} }
 
 // Append implements [Log].
-func (n *numberer) Append(_ context.Context, _ *apps.App, m *Message) error {
+func (n *numberer) Append(_ context.Context, _ *apps.App, ms []Message) (string, int, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	m.Prev = n.top // of every chain: it is never too low
-	n.top++
-	m.Offset, m.Time = n.top, time.Now().UnixNano()
-	return nil
+	now := time.Now().UnixNano()
+	for i := range ms {
+		m := &ms[i]
+		m.Prev = n.top // of every chain: it is never too low
+		n.top++
+		m.Offset, m.Time = n.top, now
+	}
+	return n.epoch, len(ms), nil
 }
 
 // Since implements [Log].

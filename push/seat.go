@@ -137,9 +137,9 @@ func (h *Hub) announce(e Event) {
 		return
 	}
 	t.top++
-	m := &Message{App: e.App, Member: Everybody, From: e.Member, Text: "leave", Offset: t.top, Time: time.Now().UnixNano()}
+	m := Message{App: e.App, Member: Everybody, From: e.Member, Text: "leave", Offset: t.top, Time: time.Now().UnixNano()}
 	if e.Joined {
 		m.Text = "join"
 	}
-	t.post(m, nil)
+	t.post([]Message{m}, nil)
 }

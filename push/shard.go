@@ -93,22 +93,23 @@ func (s *shard) backlog() time.Duration {
 	return wait
 }
 
-// post adds p, which is for n subscribers of l, to what is pending. It reports whether the
-// caller has to make the pass: only if it offered to, and there is little to do.
-func (s *shard) post(l *lane, p *parcel, n int, offer bool) (yours bool) {
+// post adds ps to what is pending: load deliveries to subscribers of l, each of ps to at most so
+// many as are to be visited. It reports whether the caller has to make the pass: only if it
+// offered to, and there is little to do.
+func (s *shard) post(l *lane, ps []*parcel, visits, load int, offer bool) (yours bool) {
 	s.mu.Lock()
 	if len(l.pending) == 0 {
 		if len(s.ready) == 0 {
-			s.oldest.Store(p.came)
+			s.oldest.Store(ps[0].came)
 		}
 		s.ready = append(s.ready, l)
 	}
-	l.pending = append(l.pending, p)
-	l.load += n
-	s.load.Add(int64(n))
-	if n > l.visits {
-		s.visits.Add(int64(n - l.visits))
-		l.visits = n
+	l.pending = append(l.pending, ps...)
+	l.load += load
+	s.load.Add(int64(load))
+	if visits > l.visits {
+		s.visits.Add(int64(visits - l.visits))
+		l.visits = visits
 	}
 	busy := s.busy
 	s.busy = true
@@ -116,7 +117,7 @@ func (s *shard) post(l *lane, p *parcel, n int, offer bool) (yours bool) {
 	if busy {
 		return false
 	}
-	if offer && n <= inline && s.hub.opts.FlushWindow == 0 {
+	if offer && visits <= inline && s.hub.opts.FlushWindow == 0 {
 		return true
 	}
 	s.wake <- struct{}{}

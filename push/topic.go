@@ -158,33 +158,69 @@ func (t *topic) release() {
 
 // deliver is where every message of the bus enters: it goes to the shards that have
 // subscribers for it.
-func (h *Hub) deliver(ctx context.Context, app *apps.App, m *Message) {
+func (h *Hub) deliver(ctx context.Context, app *apps.App, ms []Message) {
+	turn, _ := ctx.Value(turnKey{}).(*turn)
+	receipts := turn.next(len(ms))
 	h.mu.RLock()
 	t := h.topics[app.Name]
 	h.mu.RUnlock()
 	if t == nil {
 		if !app.Named {
-			h.pushes.Add(1)
+			h.pushes.Add(uint64(len(ms)))
 			return
 		}
 		t = h.topic(h.topics, app)
 	} else if t.mu.Lock(); t.gone {
 		t.mu.Unlock()
-		h.pushes.Add(1)
+		h.pushes.Add(uint64(len(ms)))
 		return
 	}
 	defer t.mu.Unlock()
-	t.app, t.top = app, m.Offset
-	t.pushes.Add(1)
-	turn, _ := ctx.Value(turnKey{}).(*turn)
-	t.post(m, turn)
+	t.app, t.top = app, ms[len(ms)-1].Offset
+	t.pushes.Add(uint64(len(ms)))
+	mine := t.post(ms, receipts)
+	if turn != nil {
+		turn.shards = append(turn.shards, mine...)
+	}
 }
 
-// post gives m to the lanes that have subscribers for it, and tells the turn of its publisher
-// if that waits; t.mu is held.
-func (t *topic) post(m *Message, turn *turn) {
+// post gives ms to the lanes that have subscribers for them. If it has a publisher, it counts
+// in receipts, and returns the shards whose pass is left to it. t.mu is held.
+func (t *topic) post(ms []Message, receipts []Receipt) (mine []*shard) {
 	if t.subs == 0 {
-		return
+		return nil
+	}
+	ps := make([]parcel, len(ms))
+	now, slow := t.hub.now(), slowPolicies[t.app.Slow]
+	for i := range ps {
+		ps[i] = parcel{Message: &ms[i], came: now, slow: slow, key: &t.key, alone: t.alone(&ms[i])}
+	}
+	var room [fanOutEvery]*parcel
+	for i := range t.lanes {
+		l := &t.lanes[i]
+		run, visits, load := room[:0], 0, 0
+		for j := range ps {
+			n := l.targets(&ms[j])
+			if n == 0 {
+				continue
+			}
+			run = append(run, &ps[j])
+			visits, load = max(visits, n), load+n
+			if receipts != nil {
+				receipts[j].Subscribers += n
+			}
+		}
+		if len(run) > 0 && l.shard.post(l, run, visits, load, receipts != nil) {
+			mine = append(mine, l.shard)
+		}
+	}
+	return mine
+}
+
+// alone reports whether one lane at most has subscribers for m; t.mu is held.
+func (t *topic) alone(m *Message) bool {
+	if len(t.lanes) == 1 {
+		return true
 	}
 	lanes := 0
 	for i := range t.lanes {
@@ -192,21 +228,7 @@ func (t *topic) post(m *Message, turn *turn) {
 			lanes++
 		}
 	}
-	p := &parcel{Message: m, came: t.hub.now(), slow: slowPolicies[t.app.Slow], key: &t.key, alone: lanes == 1}
-	for i := range t.lanes {
-		l := &t.lanes[i]
-		n := l.targets(m)
-		if n == 0 {
-			continue
-		}
-		mine := l.shard.post(l, p, n, turn != nil)
-		if turn != nil {
-			turn.subscribers += n
-			if mine {
-				turn.run = append(turn.run, l.shard)
-			}
-		}
-	}
+	return lanes <= 1
 }
 
 var slowPolicies = map[string]SlowPolicy{"drop_oldest": SlowDropOldest, "latest": SlowLatest} // else SlowClose

@@ -143,9 +143,9 @@ type gate struct {
 	pass chan struct{}
 }
 
-func (g *gate) Append(ctx context.Context, app *apps.App, m *push.Message) error {
+func (g *gate) Append(ctx context.Context, app *apps.App, ms []push.Message) (string, int, error) {
 	<-g.pass
-	return g.Log.Append(ctx, app, m)
+	return g.Log.Append(ctx, app, ms)
 }
 
 // N02: a stop answers what was accepted, and nothing is accepted that is not answered.

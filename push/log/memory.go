@@ -133,29 +133,28 @@ func (l *Memory) Bytes() int64 { return l.bytes.Load() }
 func (l *Memory) now() time.Time { return l.began.Add(time.Since(l.start)) }
 
 // Append implements [push.Log].
-func (l *Memory) Append(_ context.Context, app *apps.App, m *push.Message) error {
+func (l *Memory) Append(_ context.Context, app *apps.App, ms []push.Message) (epoch string, n int, err error) {
 	h := l.history(app.Name)
 	if l.saved.Load() {
 		h.mu.Unlock()
-		return errSaved
+		return l.epoch, 0, errSaved
 	}
 	now := l.now()
 	h.used, h.ttl = now, app.History.TTL
 	before := h.bytes
 	h.expire(now)
-	h.drop(len(h.records) + 1 - app.History.Size)
-	h.number(m, now)
-	if app.History.Size > 0 {
-		h.add(newRecord(m))
-	} else if !m.Private() {
-		h.lost = m.Offset
+	size := app.History.Size
+	h.drop(len(h.records) + len(ms) - size)
+	for i := range ms {
+		h.append(&ms[i], now.UnixNano(), size > 0)
 	}
+	h.drop(len(h.records) - size) // of the run itself
 	grown := h.bytes - before
 	h.mu.Unlock()
 	if l.bytes.Add(grown) > l.max {
 		l.shrink()
 	}
-	return nil
+	return l.epoch, len(ms), nil
 }
 
 // Since implements [push.Log].
@@ -388,14 +387,25 @@ func (h *history) lostOf(member int64) uint64 {
 	return floor
 }
 
-// number gives m its place in the log.
-func (h *history) number(m *push.Message, now time.Time) {
+// append gives m its place in the log, and keeps it if it is to be kept.
+func (h *history) append(m *push.Message, now int64, keep bool) {
 	h.top++
-	m.Offset, m.Time = h.top, now.UnixNano()
-	if !m.Private() {
+	m.Offset, m.Time = h.top, now
+	if m.Private() {
+		h.follow(m)
+	} else {
 		m.Prev, h.public = h.public, m.Offset
-		return
 	}
+	switch {
+	case keep:
+		h.add(newRecord(m))
+	case !m.Private():
+		h.lost = m.Offset
+	}
+}
+
+// follow makes m, which is private, the newest of its chain.
+func (h *history) follow(m *push.Message) {
 	newest, known := h.private[m.Member]
 	if !known {
 		newest = h.forgot

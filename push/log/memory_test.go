@@ -33,11 +33,15 @@ func TestMemory(t *testing.T) {
 }
 
 func add(t testing.TB, l *log.Memory, app *apps.App, member int64, text string) *push.Message {
-	m := &push.Message{App: app.Name, Member: member, Text: text}
-	if err := l.Append(t.Context(), app, m); err != nil {
-		t.Fatal(err)
+	return appendOne(t, l, app, push.Message{App: app.Name, Member: member, Text: text})
+}
+
+func appendOne(t testing.TB, l *log.Memory, app *apps.App, m push.Message) *push.Message {
+	ms := []push.Message{m}
+	if _, n, err := l.Append(t.Context(), app, ms); n != 1 || err != nil {
+		t.Fatal(n, err)
 	}
-	return m
+	return &ms[0]
 }
 
 func TestMessagesExpire(t *testing.T) {
@@ -168,9 +172,7 @@ func (f filling) measure(tb testing.TB, text int) (heap, counted float64) {
 			if f.members > 0 {
 				m.Member = f.first + int64(i%f.members) + 1
 			}
-			if err := l.Append(tb.Context(), app, &m); err != nil {
-				tb.Fatal(err)
-			}
+			appendOne(tb, l, app, m)
 		}
 	}
 	runtime.GC()
@@ -218,13 +220,11 @@ func BenchmarkAppend(b *testing.B) {
 			app := &apps.App{Name: "a", History: apps.History{Size: 100, TTL: time.Hour}}
 			b.ReportAllocs()
 			for i := int64(0); b.Loop(); i++ {
-				m := &push.Message{App: "a", Member: -1, Text: "x"}
+				m := push.Message{App: "a", Member: -1, Text: "x"}
 				if members > 0 {
 					m.Member = i%members + 1
 				}
-				if err := l.Append(b.Context(), app, m); err != nil {
-					b.Fatal(err)
-				}
+				appendOne(b, l, app, m)
 			}
 		})
 	}

@@ -61,11 +61,7 @@ func TestN02WarmRestart(t *testing.T) {
 	live := &apps.App{Name: "live"}
 	var before []*push.Message
 	for i := range 10 {
-		m := &push.Message{App: kept.Name, Member: -1, From: 7, Binary: i%2 == 0, Lossy: i%3 == 0, Text: fmt.Sprint("ü\x00", i)}
-		if err := l.Append(t.Context(), kept, m); err != nil {
-			t.Fatal(err)
-		}
-		before = append(before, m)
+		before = append(before, appendOne(t, l, kept, push.Message{App: kept.Name, Member: -1, From: 7, Binary: i%2 == 0, Lossy: i%3 == 0, Text: fmt.Sprint("ü\x00", i)}))
 	}
 	mine := add(t, l, private, 42, "to 42")
 	add(t, l, private, 43, "to 43")
@@ -216,7 +212,7 @@ func TestNothingIsAppendedAfterSave(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, app := range []*apps.App{kept, {Name: "new"}} {
-		if err := l.Append(t.Context(), app, &push.Message{App: app.Name, Member: -1}); err == nil {
+		if _, n, err := l.Append(t.Context(), app, []push.Message{{App: app.Name, Member: -1}}); n != 0 || err == nil {
 			t.Errorf("a message of %s was accepted, and is not in the file", app.Name)
 		}
 	}

@@ -5,8 +5,10 @@ package pushtest
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -28,11 +30,11 @@ var (
 func TestLog(t *testing.T, open func(t *testing.T) push.Log) {
 	add := func(t *testing.T, l push.Log, app *apps.App, member int64, text string) *push.Message {
 		t.Helper()
-		m := &push.Message{App: app.Name, Member: member, Text: text}
-		if err := l.Append(t.Context(), app, m); err != nil {
-			t.Fatal(err)
+		ms := []push.Message{{App: app.Name, Member: member, Text: text}}
+		if _, n, err := l.Append(t.Context(), app, ms); n != 1 || err != nil {
+			t.Fatal(n, err)
 		}
-		return m
+		return &ms[0]
 	}
 	since := func(t *testing.T, l push.Log, q push.Query) push.Page {
 		t.Helper()
@@ -60,6 +62,36 @@ func TestLog(t *testing.T, open func(t *testing.T) push.Log) {
 		}
 		if top := l.Top(Deep.Name); top.Offset != last || top.Epoch == "" {
 			t.Errorf("top is %v, want offset %d", top, last)
+		}
+	})
+
+	t.Run("runs", func(t *testing.T) {
+		l := open(t)
+		for _, app := range []*apps.App{Deep, Kept, Live} { // with room for a run, with less, and with none
+			chains := map[int64]uint64{}
+			for _, members := range [][]int64{{-1}, {-1, 7, 7, -1, 8}, {7, 8, 9, 7, -1, 7}} {
+				before := l.Top(app.Name).Offset
+				run := make([]push.Message, len(members))
+				for i, member := range members {
+					run[i] = push.Message{App: app.Name, Member: member, From: int64(i), Binary: i%2 == 0, Text: fmt.Sprint(before, i)}
+				}
+				epoch, n, err := l.Append(t.Context(), app, run)
+				if top := l.Top(app.Name); n != len(run) || err != nil || epoch != top.Epoch || run[n-1].Offset != top.Offset {
+					t.Fatalf("appended %d of %d in %s up to %d, %v; top is %v", n, len(run), epoch, run[n-1].Offset, err, top)
+				}
+				last := before
+				for i, m := range run {
+					if m.Offset <= last || m.Time == 0 || m.Prev < chains[m.Member] || m.Prev >= m.Offset || app == Deep && m.Prev != chains[m.Member] {
+						t.Errorf("%s: message %d of a run is %+v, after %d and %d of its chain", app.Name, i, m, last, chains[m.Member])
+					}
+					last, chains[m.Member] = m.Offset, m.Offset
+				}
+				want := slices.Clone(run[max(0, len(run)-app.History.Size):])
+				clear(run) // what the log keeps is its own
+				if got := since(t, l, push.Query{App: app.Name, All: true, After: before}); !slices.Equal(got.Messages, want) {
+					t.Errorf("%s: of a run %+v is kept, want %+v", app.Name, got.Messages, want)
+				}
+			}
 		}
 	})
 
@@ -220,7 +252,7 @@ func TestLog(t *testing.T, open func(t *testing.T) push.Log) {
 			wg.Go(func() {
 				app := &apps.App{Name: fmt.Sprint("app:", i), History: apps.History{Size: 100, TTL: time.Hour}}
 				for n := range 500 {
-					if err := l.Append(t.Context(), app, &push.Message{App: app.Name, Member: -1, Text: fmt.Sprint(n)}); err != nil {
+					if _, _, err := l.Append(t.Context(), app, []push.Message{{App: app.Name, Member: -1, Text: fmt.Sprint(n)}}); err != nil {
 						t.Error(err)
 					}
 					_, _ = l.Since(t.Context(), push.Query{App: app.Name, Member: -1, Last: 3})
@@ -251,38 +283,48 @@ func TestBus(t *testing.T, nodes int, open func(t *testing.T) []push.Bus) {
 		if len(buses) != nodes {
 			t.Fatalf("%d buses, want %d", len(buses), nodes)
 		}
-		const publishers, each = 4, 250
+		const publishers, each, longest = 4, 250, 5
 		got := make([]chan uint64, nodes)
 		for i, b := range buses {
-			got[i] = make(chan uint64, publishers*each)
-			stop := b.Subscribe(func(_ context.Context, app *apps.App, m *push.Message) {
-				if app.Name != m.App {
-					t.Errorf("message of %s with the rules of %s", m.App, app.Name)
+			got[i] = make(chan uint64, publishers*each*longest)
+			stop := b.Subscribe(func(_ context.Context, app *apps.App, ms []push.Message) {
+				for _, m := range ms {
+					if app.Name != m.App {
+						t.Errorf("message of %s with the rules of %s", m.App, app.Name)
+					}
+					got[i] <- m.Offset
 				}
-				got[i] <- m.Offset
 			})
 			defer stop()
 		}
 		var wg sync.WaitGroup
+		var total atomic.Int64
 		for p := range publishers {
 			wg.Go(func() {
 				before := uint64(0)
-				for range each {
-					m := &push.Message{App: Deep.Name, Member: -1, Text: "x"}
-					if err := buses[p%nodes].Publish(t.Context(), Deep, m); err != nil {
-						t.Error(err)
+				for i := range each {
+					run := make([]push.Message, 1+(p+i)%longest)
+					for j := range run {
+						run[j] = push.Message{App: Deep.Name, Member: -1, Text: "x"}
 					}
-					if m.Offset <= before {
-						t.Errorf("offset %d after %d of the same publisher", m.Offset, before)
+					epoch, n, err := buses[p%nodes].Publish(t.Context(), Deep, run)
+					if err != nil || n != len(run) || epoch == "" {
+						t.Errorf("published %d of %d in epoch %q: %v", n, len(run), epoch, err)
 					}
-					before = m.Offset
+					for _, m := range run {
+						if m.Offset <= before {
+							t.Errorf("offset %d after %d of the same publisher", m.Offset, before)
+						}
+						before = m.Offset
+					}
+					total.Add(int64(n))
 				}
 			})
 		}
 		wg.Wait()
 		for i := range got {
 			last := uint64(0)
-			for range publishers * each {
+			for range total.Load() {
 				if o := <-got[i]; o <= last {
 					t.Fatalf("node %d received %d after %d", i, o, last)
 				} else {
@@ -292,11 +334,38 @@ func TestBus(t *testing.T, nodes int, open func(t *testing.T) []push.Bus) {
 		}
 	})
 
+	t.Run("the context of a publish", func(t *testing.T) {
+		b := open(t)[0]
+		type key struct{}
+		ctx := context.WithValue(t.Context(), key{}, "mine")
+		var mine []uint64
+		received := make(chan struct{}, 3)
+		stop := b.Subscribe(func(ctx context.Context, _ *apps.App, ms []push.Message) {
+			for _, m := range ms {
+				if ctx.Value(key{}) == "mine" {
+					mine = append(mine, m.Offset)
+				}
+				received <- struct{}{}
+			}
+		})
+		defer stop()
+		run := []push.Message{{App: Deep.Name, Member: -1}, {App: Deep.Name, Member: 7}, {App: Deep.Name, Member: -1}}
+		if _, _, err := b.Publish(ctx, Deep, run); err != nil {
+			t.Fatal(err)
+		}
+		for range run {
+			<-received
+		}
+		if want := []uint64{run[0].Offset, run[1].Offset, run[2].Offset}; len(mine) > 0 && !slices.Equal(mine, want) {
+			t.Errorf("with the publisher's context came %v, want all of %v or none", mine, want)
+		}
+	})
+
 	t.Run("nothing after stop", func(t *testing.T) {
 		b := open(t)[0]
-		stop := b.Subscribe(func(context.Context, *apps.App, *push.Message) { t.Error("delivered after stop") })
+		stop := b.Subscribe(func(context.Context, *apps.App, []push.Message) { t.Error("delivered after stop") })
 		stop()
-		if err := b.Publish(t.Context(), Deep, &push.Message{App: Deep.Name, Member: -1}); err != nil {
+		if _, _, err := b.Publish(t.Context(), Deep, []push.Message{{App: Deep.Name, Member: -1}}); err != nil {
 			t.Error(err)
 		}
 	})

@@ -361,10 +361,10 @@ type slowLog struct {
 	in, pass chan struct{}
 }
 
-func (l slowLog) Append(ctx context.Context, app *apps.App, m *push.Message) error {
+func (l slowLog) Append(ctx context.Context, app *apps.App, ms []push.Message) (string, int, error) {
 	l.in <- struct{}{}
 	<-l.pass
-	return l.Log.Append(ctx, app, m)
+	return l.Log.Append(ctx, app, ms)
 }
 
 // N02: a stop answers what a backend's link has begun, and whoever is subscribed gets it.
