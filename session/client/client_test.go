@@ -556,15 +556,20 @@ func TestCommandIsLostWithItsConnection(t *testing.T) {
 
 // expiring lets everybody in for a while.
 type expiring struct {
-	mu    sync.Mutex
-	seen  []string
 	lasts time.Duration // of the first token; the next ones last
+	again chan struct{} // closed by the second login
+
+	mu   sync.Mutex
+	seen []string
 }
 
 func (a *expiring) Authenticate(_ context.Context, c session.Credentials) (session.Identity, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.seen = append(a.seen, string(c.Token))
+	if len(a.seen) == 2 {
+		close(a.again)
+	}
 	if len(a.seen) > 1 {
 		return session.Identity{Expires: time.Now().Add(time.Hour)}, nil
 	}
@@ -573,20 +578,17 @@ func (a *expiring) Authenticate(_ context.Context, c session.Credentials) (sessi
 
 // A token is renewed while the connection lives.
 func TestClientRenewsItsToken(t *testing.T) {
-	auth := &expiring{lasts: 30*time.Second + 100*time.Millisecond} // the gateway warns 30 s before
+	auth := &expiring{lasts: 30*time.Second + 100*time.Millisecond, again: make(chan struct{})} // the gateway warns 30 s before
 	g := servertest.Start(t, func(o *servertest.Options) { o.Session.Auth = auth })
 	opts := quick()
 	opts.Member = 42
-	renewed := make(chan struct{})
 	calls := 0
 	opts.Token = func(context.Context) (string, error) {
-		if calls++; calls == 2 {
-			defer close(renewed)
-		}
+		calls++
 		return "token " + strconv.Itoa(calls), nil
 	}
 	c := dial(t, wsURL(g), opts)
-	<-renewed
+	<-auth.again
 	if err := c.Ping(t.Context()); err != nil {
 		t.Error(err)
 	}
