@@ -36,7 +36,7 @@ func (m *Metrics) Authenticated(result string, d time.Duration) {
 // and never come from a client.
 func (m *Metrics) AuthBackend(backend, outcome string, d time.Duration) {
 	if m != nil {
-		m.authBackend.WithLabelValues(m.backends.fold(backend), m.backendOutcomes.fold(outcome)).Observe(d.Seconds())
+		m.authBackend.of(backend, outcome).Observe(d.Seconds())
 	}
 }
 
@@ -113,7 +113,7 @@ func (m *Metrics) HandshakeDuration(d time.Duration) {
 // "error", "timeout") and the time it ran.
 func (m *Metrics) Script(door, outcome string, d time.Duration) {
 	if m != nil {
-		m.script.WithLabelValues(m.doors.fold(door), m.doorOutcomes.fold(outcome)).Observe(d.Seconds())
+		m.script.of(door, outcome).Observe(d.Seconds())
 	}
 }
 

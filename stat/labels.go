@@ -146,3 +146,34 @@ func (w *words) fold(word string) string {
 	w.seen[word] = true
 	return word
 }
+
+// durations are the histograms of a family whose two labels are [words].
+type durations struct {
+	vec   *prometheus.HistogramVec
+	words [2]words
+
+	mu    sync.RWMutex
+	known map[[2]string]prometheus.Observer // guarded by mu
+}
+
+// of returns the histogram of two words.
+func (d *durations) of(first, second string) prometheus.Observer {
+	key := [2]string{first, second}
+	d.mu.RLock()
+	known := d.known[key]
+	d.mu.RUnlock()
+	if known != nil {
+		return known
+	}
+	folded := [2]string{d.words[0].fold(first), d.words[1].fold(second)}
+	o := d.vec.WithLabelValues(folded[0], folded[1])
+	if folded == key {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if d.known == nil {
+			d.known = make(map[[2]string]prometheus.Observer)
+		}
+		d.known[key] = o
+	}
+	return o
+}

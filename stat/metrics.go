@@ -39,7 +39,7 @@ type Metrics struct {
 	closed       counters[int]
 	auth         counters[string]
 	authDuration prometheus.Histogram
-	authBackend  *prometheus.HistogramVec
+	authBackend  durations
 	commands     counters[command]
 	refused      counters[string]
 	pushed       counters[string]
@@ -50,13 +50,13 @@ type Metrics struct {
 	resumed      counters[bool]
 	resumedMsgs  prometheus.Counter
 	handshakes   prometheus.Histogram
-	script       *prometheus.HistogramVec
+	script       durations
 	panics       *prometheus.CounterVec
 	reloads      *prometheus.CounterVec
 	reloadFailed *prometheus.GaugeVec
 	written      prometheus.Counter
 
-	backends, backendOutcomes, doors, doorOutcomes, panicked, reloaded words
+	panicked, reloaded words
 
 	mu      sync.Mutex
 	sources []Source // guarded by mu
@@ -99,7 +99,7 @@ func New(o Options) *Metrics {
 	m.auth = m.labelled("auth_total", "Auth messages of clients, by result.", "result", authResults)
 	m.authDuration = m.histogram("auth_duration_seconds",
 		"Time from a client's auth message to the answer, waiting included.", seconds(100e-6, 10))
-	m.authBackend = m.histogramVec("auth_backend_duration_seconds",
+	m.authBackend.vec = m.histogramVec("auth_backend_duration_seconds",
 		"Time that an auth backend took for one question.", seconds(100e-6, 10), "backend", "outcome")
 
 	commands := m.counterVec("commands_total",
@@ -130,7 +130,7 @@ func New(o Options) *Metrics {
 	m.resumedMsgs = m.counter("resumed_messages_total", "Messages sent again to sessions that resumed.")
 	m.handshakes = m.histogram("handshake_duration_seconds",
 		"Time from a connection's first byte to its upgrade.", seconds(100e-6, 10))
-	m.script = m.histogramVec("script_duration_seconds",
+	m.script.vec = m.histogramVec("script_duration_seconds",
 		"Running time of one call into a door's script.", seconds(10e-6, 1), "door", "outcome")
 	m.panics = m.counterVec("panics_total", "Panics that were contained, by where.", "where")
 	m.reloads = m.counterVec("reloads_total", "Reloads of the configuration, by what and result.", "what", "result")
