@@ -36,7 +36,6 @@ type client struct {
 	mu      sync.Mutex
 	context []entry       // guarded by mu
 	size    int           // of context, in bytes; guarded by mu
-	started []func()      // subscriptions of the call in progress, which get messages after it; guarded by mu
 	changed chan struct{} // closed by the next change of the context; nil while nobody waits; guarded by mu
 }
 
@@ -67,14 +66,14 @@ func (c *client) Receive(s *session.Session, op push.Opcode, data []byte) (wait 
 	if !s.Allow() {
 		return nil
 	}
-	kind, text := kindText, lua.LString(data)
+	kind, text := kindText, lua.LValue(lua.LString(data))
 	if op == push.OpBinary {
 		kind = kindBinary
 	}
 	return func() {
 		c.call(func(s *state) (*lua.LFunction, []lua.LValue) {
 			s.fill(kind, text)
-			return s.onMessage, []lua.LValue{s.msg}
+			return s.onMessage, s.message
 		})
 	}
 }
@@ -127,15 +126,7 @@ func (c *client) Closed(_ *session.Session, code session.CloseCode) {
 
 // call runs a function of the script for c. A script that fails costs its connection.
 func (c *client) call(prepare func(*state) (*lua.LFunction, []lua.LValue)) {
-	err := c.door.call(c, prepare)
-	c.mu.Lock()
-	started := c.started
-	c.started = nil
-	c.mu.Unlock()
-	for _, start := range started {
-		start()
-	}
-	if err != nil {
+	if err := c.door.call(c, prepare); err != nil {
 		c.session.Close(session.CloseInternal)
 	}
 }
@@ -168,22 +159,16 @@ func isBinary(kind, data string) (bool, error) {
 	return false, nil
 }
 
-// subscribe subscribes to channels, up to the first that it may not. With hold, what comes
-// for them waits until the call in progress is over, so that the script's answer goes first.
-func (c *client) subscribe(channels []string, hold bool) error {
+// subscribe subscribes to channels, up to the first that it may not. Each new subscription is
+// given to begin, which has its messages sent from when it calls start on.
+func (c *client) subscribe(channels []string, begin func(start func())) error {
 	for _, ch := range channels {
 		start, err := c.session.Subscribe(ch)
 		if err != nil {
 			return err
 		}
-		switch {
-		case start == nil:
-		case hold:
-			c.mu.Lock()
-			c.started = append(c.started, start)
-			c.mu.Unlock()
-		default:
-			start()
+		if start != nil {
+			begin(start)
 		}
 	}
 	return nil

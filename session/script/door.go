@@ -116,6 +116,7 @@ func (d *Door) call(c *client, prepare func(*state) (*lua.LFunction, []lua.LValu
 	d.host.enter()
 	ran, err := s.call(c, d.host.opts.Timeout, fn, args...)
 	d.host.leave()
+	s.release()
 	d.give(s, err)
 	d.report(c, ran, err)
 	return err

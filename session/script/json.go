@@ -130,7 +130,7 @@ func (d *decoder) object(depth int) (lua.LValue, error) {
 		}
 		if d.take('}') {
 			if t == nil {
-				t = d.last.fill(keys[:n+1], values[:n+1])
+				t = d.last.fill(keys[:n+1], values[:n+1], d.text)
 			}
 			return t, nil
 		}

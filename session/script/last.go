@@ -7,8 +7,10 @@ import (
 	lua "github.com/yuin/gopher-lua"
 )
 
-// maxLast is how many keys the table of a [last] may have.
-const maxLast = 8
+const (
+	maxLast     = 8       // keys that the table of a [last] may have
+	maxLastText = 4 << 10 // bytes of a message that its values may keep in memory after the call
+)
 
 // A last is the table that the last message of a state was decoded into, to be filled again:
 // clients send the same few keys over and over, and a new table is more than half of the
@@ -19,10 +21,11 @@ type last struct {
 	table    *lua.LTable
 	keys     []string // in the order in which they came
 	lent     bool     // to the call in progress
+	long     bool     // the values are parts of a long text
 }
 
-// fill returns a table with these members.
-func (l *last) fill(keys []string, values []lua.LValue) *lua.LTable {
+// fill returns a table with these members, which are parts of text.
+func (l *last) fill(keys []string, values []lua.LValue, text string) *lua.LTable {
 	if !slices.Equal(keys, l.keys) {
 		l.forget()
 		l.table, l.keys = newTable(0, len(keys)), make([]string, len(keys))
@@ -34,7 +37,7 @@ func (l *last) fill(keys []string, values []lua.LValue) *lua.LTable {
 	for i, k := range l.keys {
 		l.table.RawSetString(k, values[i])
 	}
-	l.lent = true
+	l.lent, l.long = true, len(text) > maxLastText
 	return l.table
 }
 
@@ -53,7 +56,9 @@ func (l *last) takeBack() {
 		l.forget()
 		return
 	}
-	for _, k := range l.keys {
-		l.table.RawSetString(k, lua.LNil)
+	if l.long { // otherwise what fills it next is soon enough
+		for _, k := range l.keys {
+			l.table.RawSetString(k, lua.LNil)
+		}
 	}
 }

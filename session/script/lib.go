@@ -29,6 +29,7 @@ func (s *state) openLibs() {
 		"rawset":         s.rawset,
 		"require":        s.require,
 		"setmetatable":   s.setmetatable,
+		"type":           typeOf,
 	})
 	L.SetFuncs(L.GetGlobal("table").(*lua.LTable), map[string]lua.LGFunction{
 		"concat": s.tableConcat,
@@ -72,6 +73,19 @@ func (s *state) openLibs() {
 	for _, name := range []string{"string", "table", "math", "coroutine", "bit", "mix"} {
 		s.loaded[name] = L.GetGlobal(name)
 	}
+}
+
+// typeNames are the results of type, which gopher-lua would make anew for each call.
+var typeNames = func() (names [lua.LTChannel + 1]lua.LValue) {
+	for t := range names {
+		names[t] = lua.LString(lua.LValueType(t).String())
+	}
+	return names
+}()
+
+func typeOf(L *lua.LState) int {
+	L.Push(typeNames[L.CheckAny(1).Type()])
+	return 1
 }
 
 // concat is what the operator .. has become.

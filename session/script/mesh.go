@@ -276,7 +276,7 @@ func callFunction(name string, args []lua.LValue) (func(*client) error, error) {
 			return nil, invalid("a must be channels")
 		}
 		if name == "subscribe" {
-			return func(c *client) error { return c.subscribe(names, false) }, nil
+			return func(c *client) error { return c.subscribe(names, func(start func()) { start() }) }, nil
 		}
 		return func(c *client) error { c.unsubscribe(names); return nil }, nil
 	}

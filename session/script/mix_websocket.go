@@ -107,17 +107,18 @@ func (s *state) connSetContext(L *lua.LState) int {
 }
 
 func (s *state) connSubscribe(L *lua.LState) int {
-	return pushMessage(L, s.serving(L).subscribe(channels(L), true))
+	var room [4]string
+	return pushMessage(L, s.serving(L).subscribe(channels(L, room[:0]), s.hold))
 }
 
 func (s *state) connUnsubscribe(L *lua.LState) int {
-	s.serving(L).unsubscribe(channels(L))
+	var room [4]string
+	s.serving(L).unsubscribe(channels(L, room[:0]))
 	return pushMessage(L, nil)
 }
 
-// channels reads the names of channels from the second argument on.
-func channels(L *lua.LState) []string {
-	names := make([]string, 0, max(L.GetTop()-1, 1))
+// channels appends the names of channels, which are the arguments from the second on.
+func channels(L *lua.LState, names []string) []string {
 	for i := 2; i == 2 || i <= L.GetTop(); i++ {
 		names = append(names, L.CheckString(i))
 	}

@@ -78,7 +78,13 @@ func (m *matcher) do(s, p int) int {
 	if m.depth++; m.depth > maxNesting {
 		return m.fail(errPatternTooComplex)
 	}
-	defer func() { m.depth-- }()
+	e := m.rest(s, p)
+	m.depth--
+	return e
+}
+
+// rest is do, which has counted the nesting.
+func (m *matcher) rest(s, p int) int {
 	for {
 		if m.err != nil {
 			return -1

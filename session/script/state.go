@@ -37,9 +37,13 @@ type state struct {
 	matcher matcher     // of searches that call nothing
 	last    last
 
-	client *client // whom the call in progress is for; nil while loading
-	conn   *lua.LUserData
-	msg    *lua.LTable // what on_message gets: one table for all calls
+	client  *client // whom the call in progress is for; nil while loading
+	conn    *lua.LUserData
+	msg     *lua.LTable  // what on_message gets: one table for all calls
+	message []lua.LValue // msg, as arguments
+
+	hold func(start func()) // adds to held
+	held []func()           // starts the call's new subscriptions once it is over, so that its answer goes first
 
 	onHandshake, onMessage, onClose *lua.LFunction
 }
@@ -59,6 +63,7 @@ func newState(d *Door, p *program) (*state, error) {
 		loaded:  make(map[string]lua.LValue),
 	}
 	s.step = s.b.step
+	s.hold = func(start func()) { s.held = append(s.held, start) }
 	s.openLibs()
 	s.L.SetContext(&s.b)
 	s.b.start(loadTime)
@@ -82,6 +87,7 @@ func newState(d *Door, p *program) (*state, error) {
 		return nil, fmt.Errorf("%s: no function on_message", p.entry.SourceName)
 	}
 	s.msg = newTable(0, 3)
+	s.message = []lua.LValue{s.msg}
 	s.msg.RawSetString("finish", lua.LTrue)
 	s.fill(kindText, noData)
 	roots := []lua.LValue{s.L.G.Global, s.L.GetMetatable(lua.LString("")), s.msg}
@@ -179,6 +185,15 @@ type scriptError struct{ text string }
 
 func (e *scriptError) Error() string { return e.text }
 
+// release starts the subscriptions that were held back until the call was over.
+func (s *state) release() {
+	for _, start := range s.held {
+		start()
+	}
+	clear(s.held)
+	s.held = s.held[:0]
+}
+
 // failure returns what went wrong in a call that ended with err. errTime and errMemory are
 // wrapped.
 func (s *state) failure(err error) error {
@@ -204,8 +219,11 @@ func (s *state) failure(err error) error {
 
 // reusable reports whether a state whose call ended with err may serve another one.
 func reusable(err error) bool {
+	if err == nil {
+		return true
+	}
 	var e *scriptError
-	return err == nil || errors.As(err, &e)
+	return errors.As(err, &e)
 }
 
 // wait runs f, which may block; that time does not count, and others may run meanwhile.
