@@ -34,6 +34,10 @@ type Conn interface {
 type Backlog interface {
 	// Queued returns how many bytes the socket has not taken yet.
 	Queued() int
+	// Unsent reports whether the socket has not taken all of f, which Send or Queue has accepted. It
+	// can be asked until [Handler.Closed] has returned; a frame that is dropped for another of
+	// its app counts as sent.
+	Unsent(f *push.Frame) bool
 	// Drained makes f run once, on a goroutine of the transport's, soon after everything
 	// queued has left; never if the connection ends before.
 	Drained(f func())

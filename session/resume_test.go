@@ -176,6 +176,8 @@ type sipper struct {
 
 func (p *sipper) Queued() int { return 0 }
 
+func (p *sipper) Unsent(*push.Frame) bool { return false }
+
 func (p *sipper) Drained(f func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

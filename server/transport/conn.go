@@ -3,6 +3,7 @@ package transport
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -159,7 +160,7 @@ func (c *conn) queue(f *push.Frame) error {
 
 // flush writes what waits, until the socket takes no more. The caller holds c.mu.
 func (c *conn) flush() {
-	if c.q == nil || c.stuck || c.state > stateAnswered {
+	if c.q == nil || c.stuck || c.gone || c.state > stateAnswered {
 		return
 	}
 	if c.async {
@@ -216,6 +217,13 @@ func (c *conn) Queued() int {
 		return 0
 	}
 	return c.q.bytes
+}
+
+// Unsent implements [session.Backlog].
+func (c *conn) Unsent(f *push.Frame) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.q != nil && slices.ContainsFunc(c.q.entries, func(e entry) bool { return e.frame == f })
 }
 
 // Drained implements [session.Backlog].
@@ -313,10 +321,6 @@ func (c *conn) ended() {
 	if c.state == stateOpen {
 		c.code, c.state = session.CloseAbnormal, stateLost
 	}
-	if c.q != nil {
-		c.q.free()
-		c.q = nil
-	}
 	c.stuck, c.gone = false, true
 	busy := c.busy
 	c.mu.Unlock()
@@ -332,6 +336,12 @@ func (c *conn) tell() {
 	if c.handler != nil { // or it could not be opened
 		c.t.contain("session", func() { c.handler.Closed(c.code) })
 	}
+	c.mu.Lock()
+	if c.q != nil {
+		c.q.free()
+		c.q = nil
+	}
+	c.mu.Unlock()
 	c.t.roster.done()
 }
 

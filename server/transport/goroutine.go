@@ -111,7 +111,7 @@ func (c *goroutineConn) writeAll() {
 // left. Then a connection that is closing has its writing end closed.
 func (c *goroutineConn) nextWrite(buf *[flushSize]byte) []byte {
 	c.mu.Lock()
-	if c.q == nil || c.state > stateAnswered {
+	if c.q == nil || c.gone || c.state > stateAnswered {
 		c.stuck = false
 		c.mu.Unlock()
 		return nil

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -169,6 +170,50 @@ func TestQueueLimits(t *testing.T) {
 			c.wantClose(session.CloseServiceRestart)
 			p.wantClosed(t, session.CloseServiceRestart)
 		})
+	})
+}
+
+// An unsent handler sends a frame, the dam and another frame, and tells when the connection has
+// ended which of them the socket has not taken.
+type unsent struct {
+	conn   session.Conn
+	frames [3]*push.Frame
+	tell   chan<- [3]bool
+}
+
+func (u unsent) Receive(push.Opcode, []byte) func() {
+	for _, f := range u.frames {
+		u.conn.Send(f)
+	}
+	return nil
+}
+
+func (u unsent) Closed(session.CloseCode) {
+	var left [3]bool
+	for i, f := range u.frames {
+		left[i] = u.conn.(session.Backlog).Unsent(f)
+	}
+	u.tell <- left
+}
+
+func TestUnsent(t *testing.T) {
+	each(t, func(t *testing.T, kind string) {
+		told := make(chan [3]bool, 1)
+		frames := [3]*push.Frame{push.NewFrame(push.OpText, []byte("first")), dam, push.NewFrame(push.OpText, []byte("last"))}
+		s := serveHandler(t, kind, transport.Options{QueueBytes: 2 * len(dam.Data)}, func(c session.Conn) session.Handler {
+			return unsent{c, frames, told}
+		})
+		c := s.connect()
+		c.write(handshake + "\r\n")
+		if _, err := http.ReadResponse(c.br, nil); err != nil {
+			t.Fatal(err)
+		}
+		c.write(text("go"))
+		c.want(push.OpText, "first")
+		c.reset()
+		if got, want := wait(t, told, "end"), [3]bool{false, true, true}; got != want {
+			t.Errorf("unsent: %v, want %v", got, want)
+		}
 	})
 }
 

@@ -3,7 +3,6 @@ package script
 import (
 	"net/http"
 	"slices"
-	"strconv"
 	"sync"
 
 	"github.com/go-json-experiment/json"
@@ -38,12 +37,11 @@ var (
 
 // Link opens a link on a connection that r, which must have passed [Mesh.Guard], asked for.
 func (m *Mesh) Link(conn session.Conn, r *http.Request) session.Handler {
-	l := &link{mesh: m, conn: conn, topics: make(map[string]bool), published: make(chan struct{})}
+	l := &link{mesh: m, conn: conn, consumer: &consumer{conn: conn}, topics: make(map[string]bool), published: make(chan struct{})}
 	var err error
 	if l.take, err = m.keys.Authorize(r); err != nil { // the keys were reloaded just now
 		conn.Close(session.CloseUnauthorized, session.CloseUnauthorized.Reason())
 	}
-	l.consumer = &consumer{take: l.pop}
 	m.host.opts.Gateway.AddBackend(l)
 	return l
 }
@@ -64,7 +62,7 @@ func (l *link) Receive(op push.Opcode, data []byte) (wait func()) {
 
 // Closed implements [session.Handler].
 func (l *link) Closed(session.CloseCode) {
-	l.mesh.host.queues.unpop(l.consumer)
+	l.mesh.host.queues.closed(l.consumer)
 	l.mesh.host.opts.Gateway.RemoveBackend(l)
 }
 
@@ -104,15 +102,11 @@ func (l *link) end() {
 	}
 }
 
-func (l *link) say(data []byte) { _ = l.send(data) }
-
-// send sends data, or ends a link that does not keep up.
-func (l *link) send(data []byte) error {
-	err := l.conn.Send(push.NewFrame(push.OpText, data))
-	if err == session.ErrSlow {
+// say sends data, or ends a link that does not keep up.
+func (l *link) say(data []byte) {
+	if l.conn.Send(push.NewFrame(push.OpText, data)) == session.ErrSlow {
 		l.conn.Abort(session.CloseSlow)
 	}
-	return err
 }
 
 // A request is one frame of a backend.
@@ -213,13 +207,4 @@ func (l *link) stop() ([]byte, error) {
 	clear(l.topics)
 	l.mesh.host.queues.unpop(l.consumer)
 	return success, nil
-}
-
-// pop hands the backend an item of a queue and reports whether it took it.
-func (l *link) pop(it item) bool {
-	out := append([]byte(nil), `{"e":"queue.pop","p":{"n":1,"c":"`...)
-	out = strconv.AppendInt(out, it.client, 10)
-	out = appendJSONString(append(out, `","t":`...), it.topic)
-	out = append(append(out, `,"d":`...), it.data...)
-	return l.send(append(out, `},"id":null}`...)) == nil
 }

@@ -1,11 +1,16 @@
 package script
 
 import (
+	"cmp"
 	"errors"
+	"slices"
+	"strconv"
 	"sync"
 
 	lua "github.com/yuin/gopher-lua"
 
+	"ws-gateway/push"
+	"ws-gateway/session"
 	"ws-gateway/stat"
 )
 
@@ -15,11 +20,14 @@ var (
 )
 
 // queues are the topics that scripts push to and backends pop from, in memory. An item goes
-// to one consumer, in the order in which items were pushed.
+// to one consumer, in the order in which items were pushed. Each consumer is given items while
+// its socket takes them. What is left of the one that it does not take waits for it alone; the
+// others stay here, for whoever reads first.
 type queues struct {
 	maxTopics, maxItems, maxBytes int
 
 	mu     sync.Mutex
+	pushed uint64            // items so far; guarded by mu
 	bytes  int               // of all items; guarded by mu
 	topics map[string]*topic // guarded by mu
 }
@@ -32,15 +40,27 @@ type topic struct {
 
 // An item waits for a consumer.
 type item struct {
+	number uint64 // in the order of queues.push
 	topic  string
 	client int64
 	data   []byte // JSON
 }
 
-// A consumer takes items. It is told of each with queues.mu held and must not wait; false
-// means that it is gone, and the item stays.
+// frame returns what a consumer is sent.
+func (it item) frame() *push.Frame {
+	out := append([]byte(nil), `{"e":"queue.pop","p":{"n":1,"c":"`...)
+	out = strconv.AppendInt(out, it.client, 10)
+	out = appendJSONString(append(out, `","t":`...), it.topic)
+	out = append(append(out, `,"d":`...), it.data...)
+	return push.NewFrame(push.OpText, append(out, `},"id":null}`...))
+}
+
+// A consumer takes items. Its fields are guarded by queues.mu.
 type consumer struct {
-	take func(item) bool
+	conn session.Conn
+	full bool        // conn has to write what waits in it before it is given more, or has ended
+	last item        // of frame
+	sent *push.Frame // the only item that may wait in conn; nil if none does
 }
 
 func newQueues(topics, items, bytes int) *queues {
@@ -58,6 +78,8 @@ func (q *queues) push(it item) (int, error) {
 	if len(t.items) >= q.maxItems || q.bytes+len(it.data) > q.maxBytes {
 		return 0, errQueueFull
 	}
+	q.pushed++
+	it.number = q.pushed
 	t.items = append(t.items, it)
 	q.bytes += len(it.data)
 	q.deliver(it.topic, t)
@@ -100,7 +122,7 @@ func (q *queues) pop(c *consumer, names []string, ready func()) error {
 	return nil
 }
 
-// unpop ends c.
+// unpop makes c a consumer of nothing.
 func (q *queues) unpop(c *consumer) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -109,30 +131,80 @@ func (q *queues) unpop(c *consumer) {
 
 func (q *queues) remove(c *consumer) {
 	for name, t := range q.topics {
-		for i := 0; i < len(t.consumers); i++ {
-			if t.consumers[i] == c {
-				t.consumers = append(t.consumers[:i], t.consumers[i+1:]...)
-				i--
-			}
-		}
+		t.consumers = slices.DeleteFunc(t.consumers, func(other *consumer) bool { return other == c })
 		q.tidy(name, t)
+	}
+}
+
+// closed ends c, whose connection has ended. An item that did not leave is put back to its place,
+// even where the limits do not leave room for it.
+func (q *queues) closed(c *consumer) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.remove(c)
+	if c.sent == nil || !c.conn.(session.Backlog).Unsent(c.sent) {
+		return
+	}
+	t := q.topics[c.last.topic]
+	if t == nil {
+		t = new(topic)
+		q.topics[c.last.topic] = t
+	}
+	i, _ := slices.BinarySearchFunc(t.items, c.last.number, func(it item, n uint64) int { return cmp.Compare(it.number, n) })
+	t.items = slices.Insert(t.items, i, c.last)
+	q.bytes += len(c.last.data)
+	q.deliver(c.last.topic, t)
+}
+
+// drained gives c more: everything that waited in its connection has left.
+func (q *queues) drained(c *consumer) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	c.full, c.last, c.sent = false, item{}, nil
+	for name, t := range q.topics {
+		if slices.Contains(t.consumers, c) {
+			q.deliver(name, t)
+		}
 	}
 }
 
 // deliver hands items to consumers in turn; q.mu is held.
 func (q *queues) deliver(name string, t *topic) {
-	for len(t.items) > 0 && len(t.consumers) > 0 {
-		c := t.consumers[0]
-		t.consumers = t.consumers[1:]
-		if !c.take(t.items[0]) {
-			continue // it is gone
+	for len(t.items) > 0 {
+		i := slices.IndexFunc(t.consumers, func(c *consumer) bool { return !c.full })
+		if i < 0 {
+			break
 		}
-		t.consumers = append(t.consumers, c)
-		q.bytes -= len(t.items[0].data)
-		t.items[0] = item{}
-		t.items = t.items[1:]
+		c := t.consumers[i]
+		t.consumers = append(slices.Delete(t.consumers, i, i+1), c)
+		if q.give(c, t.items[0]) {
+			q.bytes -= len(t.items[0].data)
+			t.items[0] = item{}
+			t.items = t.items[1:]
+		}
 	}
 	q.tidy(name, t)
+}
+
+// give sends an item to c and reports whether c has it; q.mu is held.
+func (q *queues) give(c *consumer, it item) bool {
+	f := it.frame()
+	err := c.conn.Send(f)
+	b, ok := c.conn.(session.Backlog)
+	switch {
+	case ok && err == nil && b.Queued() > 0:
+		c.full, c.last, c.sent = true, it, f
+	case ok && err == session.ErrSlow:
+		c.full = true
+	case err != nil:
+		c.full = true
+		c.conn.Abort(session.CloseSlow) // has no effect if it has ended
+		return false
+	default:
+		return true
+	}
+	b.Drained(func() { q.drained(c) })
+	return err == nil
 }
 
 func (q *queues) tidy(name string, t *topic) {
