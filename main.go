@@ -177,7 +177,7 @@ func serve(ctx context.Context, call *command.Call) error {
 }
 
 // check loads everything that serve would, and says that it is fine.
-func check(_ context.Context, call *command.Call) error {
+func check(ctx context.Context, call *command.Call) error {
 	if err := call.NoFlags("check"); err != nil {
 		return err
 	}
@@ -187,6 +187,9 @@ func check(_ context.Context, call *command.Call) error {
 	}
 	parts, err := load(c, slog.New(slog.DiscardHandler), nil, nil)
 	if err == nil {
+		if a, ok := parts.auth.(interface{ Check(context.Context) error }); ok {
+			err = a.Check(ctx)
+		}
 		parts.close()
 	}
 	if err := errors.Join(err, server.CheckCertificate(c.TLSCert, c.TLSKey), log.Check(c.StateDir), script.Check(c.Doors, config.PlainMap(c.Redis))); err != nil {

@@ -118,6 +118,30 @@ func (s *jwks) find(ctx context.Context, kid string) ([]key, error) {
 	return found, nil
 }
 
+// check waits for the fetch under way and says what is wrong with what came.
+func (s *jwks) check(ctx context.Context) error {
+	s.mu.Lock()
+	flight := s.flight
+	s.mu.Unlock()
+	if flight != nil {
+		select {
+		case <-flight:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var t *trouble
+	switch {
+	case errors.As(s.failed, &t):
+		return fmt.Errorf("WSGW_JWT_JWKS_URL: %s", t.text)
+	case s.failed == nil && len(s.keys) == 0:
+		return errors.New("WSGW_JWT_JWKS_URL: has no key of use: a public key for an algorithm that is allowed")
+	}
+	return s.failed
+}
+
 // lookup returns the keys of kid; a token without one is for the only key. s.mu is held.
 func (s *jwks) lookup(kid string) []key {
 	if time.Since(s.fetched) >= jwksKept {

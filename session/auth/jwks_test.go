@@ -1,6 +1,7 @@
 package auth_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -237,6 +238,24 @@ func TestJ03SlowURL(t *testing.T) {
 	})
 }
 
+// Check waits no longer than a login would.
+func TestJWKSCheckTakesItsTime(t *testing.T) {
+	p := &publisher{latency: time.Hour}
+	rotation(t, p, func(t *testing.T, j *auth.JWT, _ *authtest.Log) {
+		began := time.Now()
+		if err := j.Check(t.Context()); err == nil || err.Error() != "WSGW_JWT_JWKS_URL: no answer within 3s" || time.Since(began) != 3*time.Second {
+			t.Errorf("Check of a URL that hangs: %v after %v", err, time.Since(began))
+		}
+	})
+	rotation(t, p, func(t *testing.T, j *auth.JWT, _ *authtest.Log) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := j.Check(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Check that is not waited for: %v", err)
+		}
+	})
+}
+
 func TestJWKSTokensWithoutKid(t *testing.T) {
 	p := &publisher{}
 	p.publish(jwk("only", p256Key, nil))
@@ -261,6 +280,7 @@ func TestJ03Faults(t *testing.T) {
 		raw     func(net.Conn)
 		want    verdict
 		log     string
+		check   string // what Check says; "": as log
 	}{
 		{name: "good", handler: write(key), want: accepted},
 		{name: "unusable keys beside it", want: accepted, handler: write(jwks(
@@ -282,14 +302,14 @@ func TestJ03Faults(t *testing.T) {
 			}
 			http.Redirect(w, r, "/keys", http.StatusFound)
 		}, want: unavailable, log: "answered 302"},
-		{name: "closes", raw: func(net.Conn) {}, want: unavailable, log: "cause=broken"},
+		{name: "closes", raw: func(net.Conn) {}, want: unavailable, log: "cause=broken", check: "it closed the connection"},
 		{name: "empty", handler: write(""), want: unavailable, log: "not a JWKS"},
 		{name: "HTML", handler: write("<html>"), want: unavailable, log: "not a JWKS"},
 		{name: "a single key", handler: write(key[len(`{"keys":[`) : len(key)-2]), want: unavailable, log: "not a JWKS"},
 		{name: "keys null", handler: write(`{"keys":null}`), want: unavailable, log: "not a JWKS"},
 		{name: "keys twice", handler: write(`{"keys":[],"keys":[]}`), want: unavailable, log: "not a JWKS"},
-		{name: "no keys", handler: write(`{"keys":[]}`), want: refusedIt, log: "nobody can log in"},
-		{name: "a private key", handler: write(jwks(jwk("a", p256Key, object{"d": "AAAA"}))), want: refusedIt, log: "nobody can log in"},
+		{name: "no keys", handler: write(`{"keys":[]}`), want: refusedIt, log: "nobody can log in", check: "has no key of use"},
+		{name: "a private key", handler: write(jwks(jwk("a", p256Key, object{"d": "AAAA"}))), want: refusedIt, log: "nobody can log in", check: "has no key of use"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var log authtest.Log
@@ -301,6 +321,10 @@ func TestJ03Faults(t *testing.T) {
 				url = serve(t, func(w http.ResponseWriter, r *http.Request) { requests.Add(1); c.handler(w, r) })
 			}
 			j := newJWT(t, auth.JWTOptions{JWKSURL: url, Logger: log.Logger()})
+			if err := j.Check(t.Context()); (err == nil) != (c.want == accepted) ||
+				err != nil && (!strings.HasPrefix(err.Error(), "WSGW_JWT_JWKS_URL: ") || !strings.Contains(err.Error(), cmp.Or(c.check, c.log))) {
+				t.Errorf("Check: %v", err)
+			}
 			_, err := authenticate(t, j, 42, signed("a", p256Key))
 			if got := verdictOf(err); got != c.want {
 				t.Errorf("%s (%v), want %s", got, err, c.want)

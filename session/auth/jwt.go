@@ -110,6 +110,15 @@ func NewJWT(o JWTOptions) (*JWT, error) {
 // Reload reads WSGW_JWT_KEY_FILE again. On an error the keys stay as they were.
 func (j *JWT) Reload() error { return j.keys.reload() }
 
+// Check waits until the keys of WSGW_JWT_JWKS_URL have come, which takes a few seconds at most, and
+// returns an error if none of use did. Keys from elsewhere are what [NewJWT] has read.
+func (j *JWT) Check(ctx context.Context) error {
+	if s, ok := j.keys.(*jwks); ok {
+		return s.check(ctx)
+	}
+	return nil
+}
+
 // Close ends what runs in the background.
 func (j *JWT) Close() { j.keys.close() }
 
