@@ -52,6 +52,7 @@ func TestGuardsL01(t *testing.T) {
 		"byte":                 {`return ("x"):rep(2^20):byte(1, -1)`, ""},
 		"str_split":            {`local t = {} for i = 1, 1e9 do t[i] = mix.str_split(("x"):rep(2^20), "") end`, ""},
 		"json":                 {`local t = {} t[1] = t return mix.json_encode(t), error("cyclic")`, "cyclic"},
+		"json of many lists":   {`local s = "[" .. ("[],"):rep(2^18) .. "1]" while true do mix.json_decode(s) end`, "exceeded"},
 		"sort":                 {`local t = {} for i = 1, 60000 do t[i] = -i end while true do table.sort(t) end`, "running time exceeded"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -24,11 +24,14 @@ var (
 
 // decodeJSON turns one JSON text into a Lua value. It builds tables directly, which takes a
 // third of the time of encoding/json's any. null is nil; of duplicate keys the last counts.
-func decodeJSON(text string) (lua.LValue, error) { return decodeInto(nil, text) }
+func decodeJSON(text string) (lua.LValue, error) {
+	return decodeInto(nil, text, func() bool { return true })
+}
 
-// decodeInto is decodeJSON with a table for the outermost object, if its keys are l's.
-func decodeInto(l *last, text string) (lua.LValue, error) {
-	d := decoder{text: text, last: l}
+// decodeInto is decodeJSON with a table for the outermost object, if its keys are l's. step
+// is asked before each value.
+func decodeInto(l *last, text string, step func() bool) (lua.LValue, error) {
+	d := decoder{text: text, last: l, step: step}
 	d.space()
 	v, err := d.value(0)
 	if err != nil {
@@ -45,6 +48,7 @@ type decoder struct {
 	text string
 	i    int
 	last *last // nil: every table is a new one
+	step func() bool
 }
 
 func (d *decoder) bad() error { return fmt.Errorf("%w at byte %d", errJSON, d.i) }
@@ -73,6 +77,9 @@ func (d *decoder) take(c byte) bool {
 func (d *decoder) value(depth int) (lua.LValue, error) {
 	if depth > maxDepth {
 		return nil, errDepth
+	}
+	if !d.step() {
+		return nil, errStopped
 	}
 	if d.i == len(d.text) {
 		return nil, d.bad()
@@ -163,13 +170,18 @@ func (d *decoder) array(depth int) (lua.LValue, error) {
 	if d.take(']') {
 		return t, nil
 	}
+	dense := true
 	for i := 1; ; i++ {
 		d.space()
 		v, err := d.value(depth + 1)
 		if err != nil {
 			return nil, err
 		}
-		t.RawSetInt(i, v)
+		if dense = dense && v != lua.LNil; dense {
+			t.Append(v) // unlike RawSetInt beyond lua.MaxArrayIndex, too
+		} else {
+			t.RawSetInt(i, v)
+		}
 		if d.take(']') {
 			return t, nil
 		}

@@ -36,6 +36,17 @@ func TestDecodeJSON(t *testing.T) {
 	}
 }
 
+// A list is one, however long it is.
+func TestDecodeJSONLongList(t *testing.T) {
+	v, err := decodeJSON("[" + strings.Repeat("true,", lua.MaxArrayIndex) + "true]")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := v.(*lua.LTable).Len(); n != lua.MaxArrayIndex+1 {
+		t.Errorf("%d elements, want %d", n, lua.MaxArrayIndex+1)
+	}
+}
+
 func TestDecodeJSONErrors(t *testing.T) {
 	for _, text := range []string{
 		``, ` `, `{`, `[`, `[1`, `[1,`, `[1,]`, `{"a"}`, `{"a":}`, `{"a":1,}`, `{a:1}`, `'a'`, `"a`, `"\`, `"\x"`, `"\u12"`, `"\ud800"`, `"\ud800\u0041"`,

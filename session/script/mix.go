@@ -98,7 +98,7 @@ func (s *state) jsonDecode(L *lua.LState) int {
 	if s.client != nil && !s.last.lent { // what is decoded while the script is loaded stays
 		l = &s.last
 	}
-	v, err := decodeInto(l, text)
+	v, err := decodeInto(l, text, s.step)
 	if err != nil {
 		return pushError(L, err)
 	}
@@ -128,9 +128,9 @@ func (s *state) strSplit(L *lua.LState) int {
 	str, sep := L.CheckString(1), L.CheckString(2)
 	s.b.charge(L, len(str))
 	t := newTable(0, 0)
-	for i, part := range strings.Split(str, sep) {
+	for _, part := range strings.Split(str, sep) {
 		s.b.mustStep(L)
-		t.RawSetInt(i+1, lua.LString(part))
+		t.Append(lua.LString(part)) // a list may be longer than lua.MaxArrayIndex
 	}
 	L.Push(t)
 	return 1

@@ -324,6 +324,14 @@ func TestMix(t *testing.T) {
 	}
 }
 
+// A list is one, however long it is.
+func TestLongSplit(t *testing.T) {
+	f := start(t, `function on_message(msg) mix.websocket():send(tostring(#mix.str_split(("x,"):rep(70000), ","))) end`, script.Options{Timeout: time.Minute})
+	if got, code := f.ask("x"); got != "70001" {
+		t.Errorf("got %q (code %d), want 70001", got, code)
+	}
+}
+
 // P04, from the other side: text that is not UTF-8 would end every client's connection.
 func TestTextIsUTF8(t *testing.T) {
 	f := start(t, `
