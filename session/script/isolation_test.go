@@ -14,6 +14,7 @@ func TestIsolationL02(t *testing.T) {
 		local guarded = setmetatable({}, {__newindex = cache})
 		settings = {color = "red"}
 		local module = require("lib")
+		local words = ("first second"):gmatch("%a+")
 		function helper() return "helper" end
 	`
 	for name, c := range map[string]struct{ write, read, want string }{
@@ -44,6 +45,7 @@ func TestIsolationL02(t *testing.T) {
 		"module's own global":    {`require("late")`, `late_global`, "nil"},
 		"coroutine":              {`coroutine.wrap(function() cache.x = msg.data end)()`, `cache.x`, "nil"},
 		"table kept by variable": {`cache = {x = msg.data}`, `cache.x`, "nil"},
+		"iterator":               {`words()`, `words()`, "first"},
 		"failed call":            {`cache.x = msg.data leak = 1 pcall(error)`, `cache.x or leak`, "nil"},
 		"context":                {`mix.websocket():set_context_value("x", msg.data)`, `mix.websocket():context_value("x")`, "nil"},
 		"message":                {`msg.x = msg.data`, `msg.x`, "nil"},

@@ -307,19 +307,19 @@ func (s *state) coCreate(L *lua.LState, create lua.LValue) int {
 	return 1
 }
 
+// coWrap gives the coroutine to the function as its variable, where a snapshot finds it.
 func (s *state) coWrap(L *lua.LState, create, resume lua.LValue) int {
 	s.coCreate(L, create)
-	th := L.Get(-1)
-	L.Push(L.NewFunction(func(L *lua.LState) int {
+	L.Push(L.NewClosure(func(L *lua.LState) int {
 		n := L.GetTop()
 		L.Insert(resume, 1)
-		L.Insert(th, 2)
+		L.Insert(L.Get(lua.UpvalueIndex(1)), 2)
 		L.Call(n+1, lua.MultRet)
 		if !lua.LVAsBool(L.Get(1)) {
 			L.Error(L.Get(2), 0)
 		}
 		return L.GetTop() - 1
-	}))
+	}, L.Get(-1)))
 	return 1
 }
 

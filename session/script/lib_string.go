@@ -265,21 +265,27 @@ func (s *state) stringMatch(L *lua.LState) int {
 	return m.push(i, e, true)
 }
 
+// stringGmatch keeps its place in a variable of the function, where a snapshot finds it.
 func (s *state) stringGmatch(L *lua.LState) int {
 	src, pattern := L.CheckString(1), L.CheckString(2)
-	pos := 0
-	L.Push(L.NewFunction(func(L *lua.LState) int {
+	L.Push(L.NewClosure(func(L *lua.LState) int {
+		pos := int(lua.LVAsNumber(L.Get(lua.UpvalueIndex(1))))
 		m := s.search(L, &s.matcher, src, pattern, false)
 		i, e := m.next(pos)
-		if i < 0 {
+		switch {
+		case i < 0:
 			pos = len(src) + 1
+		case i == e:
+			pos = e + 1 // an empty match must not be found again
+		default:
+			pos = e
+		}
+		L.Replace(lua.UpvalueIndex(1), lua.LNumber(pos))
+		if i < 0 {
 			return 0
 		}
-		if pos = e; e == i {
-			pos++ // an empty match must not be found again
-		}
 		return m.push(i, e, true)
-	}))
+	}, lua.LNumber(0)))
 	return 1
 }
 

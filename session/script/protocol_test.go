@@ -215,6 +215,7 @@ func TestCheck(t *testing.T) {
 		"endless":           {`while true do end`, "running time exceeded"},
 		"missing module":    {`require("nothing")`, "module 'nothing'"},
 		"coroutine kept":    {`local c = coroutine.create(function() end) function on_message() return c end`, "coroutine"},
+		"coroutine wrapped": {`local f = coroutine.wrap(function() end) function on_message() return f() end`, "coroutine"},
 		"needs a client":    {`local _, err = mix.websocket() error(err)`, "no connection while a script is loaded"},
 		"goto and labels":   {`function on_message() for i = 1, 3 do if i == 2 then goto continue end ::continue:: end end`, ""},
 		"long concat chain": {"function on_message() return " + strings.Repeat(`"x" .. `, 200) + `"y" end`, ""},

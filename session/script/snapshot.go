@@ -64,9 +64,7 @@ func takeSnapshot(roots ...lua.LValue) (snapshot, error) {
 			for _, cell := range v.Upvalues {
 				if !cells[cell] {
 					cells[cell] = true
-					if !v.IsG {
-						s.variables = append(s.variables, variable{cell, cell.Value()})
-					}
+					s.variables = append(s.variables, variable{cell, cell.Value()})
 					todo = append(todo, cell.Value())
 				}
 			}
