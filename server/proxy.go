@@ -29,8 +29,9 @@ func NewProxies(trusted []netip.Prefix, logger *slog.Logger) *Proxies {
 // Remote returns the address of the client that sent r: the TCP peer's, or, when that is a
 // trusted proxy, the rightmost address of X-Forwarded-For that is not one. What stands
 // further left is the client's own claim. IPv4 comes as IPv4, and without a zone; the zero
-// Addr stands for a peer that has none, and for whoever comes through a proxy on this machine
-// that is not trusted.
+// Addr stands for a peer that has none, for whoever comes through a proxy on this machine
+// that is not trusted, and for a peer on this machine that asks for another host: its name may
+// have been rebound by a web page that wants to be taken for local.
 func (p *Proxies) Remote(r *http.Request) netip.Addr {
 	remote := peer.Addr(r)
 	if p == nil {
@@ -38,14 +39,12 @@ func (p *Proxies) Remote(r *http.Request) netip.Addr {
 	}
 	hops := r.Header["X-Forwarded-For"]
 	if !p.trusts(remote) {
-		if peer.Forwarded(r.Header) == "" {
-			return remote
-		}
-		if !p.warned.Swap(true) {
+		forwarded := peer.Forwarded(r.Header) != ""
+		if forwarded && !p.warned.Swap(true) {
 			p.log.Warn("forwarded address ignored: if the peer is your proxy, add it to WSGW_TRUSTED_PROXIES", "peer", remote)
 		}
-		if remote.IsLoopback() {
-			return netip.Addr{} // a proxy on this machine speaks for anybody, who must not be taken for local
+		if remote.IsLoopback() && (forwarded || !peer.IsThisMachine(r.Host)) {
+			return netip.Addr{} // it speaks for anybody, who must not be taken for local
 		}
 		return remote
 	}

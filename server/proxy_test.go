@@ -49,10 +49,14 @@ func TestX01ForwardedFor(t *testing.T) {
 		{"C05 zone", "[fe80::1%eth0]:1", nil, "fe80::1"},
 		{"A11 a proxy on this machine that is not trusted", "127.0.0.1:1", []string{"192.0.2.1"}, "invalid IP"},
 		{"somebody on this machine", "127.0.0.1:1", nil, "127.0.0.1"},
+		{"U03 name that was rebound to this machine", "127.0.0.1:1", nil, "invalid IP"},
 		{"no TCP", "@", []string{"192.0.2.1"}, "invalid IP"},
 	} {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
-		r.RemoteAddr = c.peer
+		r.RemoteAddr, r.Host = c.peer, "127.0.0.1:5000"
+		if strings.HasPrefix(c.name, "U03") {
+			r.Host = "evil.example:5000"
+		}
 		for _, f := range c.forwarded {
 			r.Header.Add("X-Forwarded-For", f)
 		}
