@@ -54,11 +54,16 @@ func (k *Keys) Guard(next http.Handler) http.Handler {
 }
 
 func (k *Keys) refuse(w http.ResponseWriter, err error) {
-	if !errors.As(err, new(*RefusedError)) {
+	var e *RefusedError
+	switch {
+	case !errors.As(err, &e):
 		k.opts.Logger.Error("call failed", "err", err)
-	}
-	if err == errLate {
+	case e == errLate:
 		k.opts.Metrics.Refused(stat.ReasonPushBodyTime)
+	case e == errLarge:
+		k.opts.Metrics.Refused(stat.ReasonPushBody)
+	case e.Status == http.StatusServiceUnavailable:
+		k.opts.Metrics.Refused(stat.ReasonCallUnavailable)
 	}
 	WriteError(w, err)
 }
@@ -87,6 +92,8 @@ func BadRequest(format string, args ...any) error {
 	return &RefusedError{Status: http.StatusBadRequest, Message: fmt.Sprintf(format, args...)}
 }
 
+var errLarge = &RefusedError{Status: http.StatusRequestEntityTooLarge, Message: fmt.Sprintf("the body is over %d bytes", maxCallBody)}
+
 // Body returns the JSON that a call other than a push has sent, of at most 4 KiB. That it is
 // valid is not checked.
 func Body(r *http.Request) ([]byte, error) {
@@ -98,7 +105,7 @@ func Body(r *http.Request) ([]byte, error) {
 	case err != nil:
 		return nil, incomplete(err)
 	case len(body) > maxCallBody:
-		return nil, &RefusedError{Status: http.StatusRequestEntityTooLarge, Message: fmt.Sprintf("the body is over %d bytes", maxCallBody)}
+		return nil, errLarge
 	}
 	return body, nil
 }

@@ -1,11 +1,19 @@
 package push_test
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"ws-gateway/push"
+	"ws-gateway/push/log"
+	"ws-gateway/push/presence"
+	"ws-gateway/stat"
 )
 
 // An answer has at most 1 MiB of text, from the end that was asked for; what it leaves out can
@@ -34,5 +42,58 @@ func TestHistoryIsCut(t *testing.T) {
 		if fmt.Sprint(got.Messages) != fmt.Sprint(want) {
 			t.Errorf("%q: offsets %v, want %v", c.query, got.Messages, want)
 		}
+	}
+}
+
+// brokenLog keeps messages and cannot read them.
+type brokenLog struct{ push.Log }
+
+var errBroken = errors.New("broken")
+
+func (brokenLog) Since(context.Context, push.Query) (push.Page, error) { return push.Page{}, errBroken }
+
+// A brokenPresence does not know who is there.
+type brokenPresence struct{ push.Presence }
+
+func (brokenPresence) Members(context.Context, string, int) (push.Attendance, error) {
+	return push.Attendance{}, errBroken
+}
+
+// What a call is refused for is counted.
+func TestCallsAreCounted(t *testing.T) {
+	m := stat.New(stat.Options{})
+	memory := log.NewMemory(log.Options{})
+	t.Cleanup(memory.Close)
+	h := with(t, "apps: {match: {presence: true}}", func(o *push.Options) { o.Log, o.Presence = brokenLog{memory}, brokenPresence{presence.NewMemory()} })
+	keys, err := push.NewKeys(push.KeysOptions{Metrics: m})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name   string
+		do     func(*http.Request) ([]byte, error)
+		method string
+		body   string
+		want   string
+		reason string
+	}{
+		{"body", push.Body, "POST", strings.Repeat(" ", 4097), `413 {"code":413,"message":"the body is over 4096 bytes"}`, stat.ReasonPushBody},
+		{"history", h.AnswerHistory, "GET", "", `503 {"code":503,"message":"log unavailable"}`, stat.ReasonCallUnavailable},
+		{"presence", h.AnswerPresence, "GET", "", `503 {"code":503,"message":"presence unavailable"}`, stat.ReasonCallUnavailable},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			before := m.Snapshot().Refused[c.reason]
+			r := httptest.NewRequest(c.method, "http://127.0.0.1:5000/x?app=match", strings.NewReader(c.body))
+			r.RemoteAddr = "127.0.0.1:4000"
+			r.Header.Set("Content-Type", "application/json")
+			w := httptest.NewRecorder()
+			keys.Call(c.do).ServeHTTP(w, r)
+			if got := fmt.Sprint(w.Code, " ", w.Body); got != c.want {
+				t.Errorf("answered %s, want %s", got, c.want)
+			}
+			if n := m.Snapshot().Refused[c.reason] - before; n != 1 {
+				t.Errorf("counted %d times as %s", n, c.reason)
+			}
+		})
 	}
 }

@@ -93,6 +93,17 @@ func TestLimitPerAddress(t *testing.T) {
 	}
 }
 
+func TestLimitHeaderFields(t *testing.T) {
+	g := servertest.Start(t)
+	_, r := raw(t, g, "GET / HTTP/1.1\r\n"+goodHandshake+numbered(200)+"\r\n")
+	if resp, err := http.ReadResponse(r, nil); err != nil || resp.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
+		t.Errorf("answered %v, %v", resp, err)
+	}
+	if got := refusedBy(t, g, "header_fields"); got != "1" {
+		t.Errorf("refused by header_fields: %s, want 1", got)
+	}
+}
+
 func TestLimitHandshakeRate(t *testing.T) {
 	g := servertest.Start(t, func(o *servertest.Options) { o.Server.Limits.HandshakeRate = 3.0 / 3600 })
 	g.Dial("/")

@@ -98,12 +98,12 @@ func (s *Server) check(r *http.Request) *refusal {
 	case r.ContentLength != 0:
 		return bad(http.StatusBadRequest, "a handshake has no body")
 	case fields(h) > maxHeaders:
-		return bad(http.StatusRequestHeaderFieldsTooLarge, "too many header fields")
+		return &refusal{status: http.StatusRequestHeaderFieldsTooLarge, message: "too many header fields", reason: stat.ReasonHeaderFields}
 	case !s.origins.allow(r):
 		return &refusal{status: http.StatusForbidden, reason: stat.ReasonOrigin,
 			message: "origin not allowed: the operator lists the origins of web pages in WSGW_ORIGINS"}
 	case s.draining.Load():
-		return &refusal{status: http.StatusServiceUnavailable, message: "going away", retry: retryLater()}
+		return &refusal{status: http.StatusServiceUnavailable, message: "going away", reason: stat.ReasonDraining, retry: retryLater()}
 	}
 	return nil
 }

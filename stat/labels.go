@@ -18,6 +18,8 @@ const (
 	ReasonHandshakeRate      = "handshake_rate"      // handshakes a second
 	ReasonAddressConnections = "address_connections" // sessions of one address
 	ReasonMemberConnections  = "member_connections"  // sessions of one member
+	ReasonHeaderFields       = "header_fields"       // header fields of one handshake
+	ReasonDraining           = "draining"            // a handshake while the gateway stops
 	ReasonOrigin             = "origin"              // a browser page of a foreign origin
 	ReasonHost               = "host"                // a Host that is not loopback where no key protects
 	ReasonAuthFailures       = "auth_failures"       // refused logins of one address
@@ -34,31 +36,32 @@ const (
 	ReasonPushKey            = "push_key"            // a push without a right key
 	ReasonPushKeyFailures    = "push_key_failures"   // wrong keys from one address
 	ReasonPushRate           = "push_rate"           // messages a second of one key
-	ReasonPushBody           = "push_body"           // the body of one request
+	ReasonPushBody           = "push_body"           // the body of one request, also of a call other than a push
 	ReasonPushBodyTime       = "push_body_time"      // time for one request to come, with its body
 	ReasonPushText           = "push_text"           // the text of one message
 	ReasonPushBatch          = "push_batch"          // messages of one batch
 	ReasonPushHost           = "push_host"           // a keyless push to a Host that is not loopback
 	ReasonPushBacklog        = "push_backlog"        // time that messages wait for their fan-out
 	ReasonPushIdempotency    = "push_idempotency"    // idempotency keys remembered at once
+	ReasonCallUnavailable    = "call_unavailable"    // a backend's call that the log or the presence did not answer
 	ReasonHistoryMemory      = "history_memory"      // all logs together: each time that they had to forget something
 	ReasonMemory             = "memory"              // the process
 	ReasonScriptTime         = "script_time"         // running time of one call into a script
 	ReasonScriptMemory       = "script_memory"       // what one call into a script makes
 	ReasonScriptHost         = "script_host"         // an address that a script may not reach
-	ReasonScriptQueue        = "script_queue"        // what a script pushes to a queue for backends
+	ReasonScriptQueue        = "script_queue"        // what a script pushes to a queue for backends, and topics that they pop
 	ReasonStatKey            = "stat_key"            // a request to the stat server without its key
 	ReasonStatViewers        = "stat_viewers"        // viewers of the live stream at once
 )
 
 var reasons = []string{
 	ReasonConnections, ReasonHandshakes, ReasonHandshakeRate, ReasonAddressConnections,
-	ReasonMemberConnections, ReasonOrigin, ReasonHost, ReasonAuthFailures, ReasonAuthQueue,
+	ReasonMemberConnections, ReasonHeaderFields, ReasonDraining, ReasonOrigin, ReasonHost, ReasonAuthFailures, ReasonAuthQueue,
 	ReasonAuthDeadline, ReasonCommandRate, ReasonSubscriptions, ReasonBadMessages,
 	ReasonMessageSize, ReasonPartialBytes, ReasonQueueBytes, ReasonWriteTimeout, ReasonWriteMinimum,
 	ReasonPushKey, ReasonPushKeyFailures, ReasonPushRate, ReasonPushBody, ReasonPushBodyTime,
 	ReasonPushText, ReasonPushBatch, ReasonPushHost, ReasonPushBacklog, ReasonPushIdempotency,
-	ReasonHistoryMemory, ReasonMemory,
+	ReasonCallUnavailable, ReasonHistoryMemory, ReasonMemory,
 	ReasonScriptTime, ReasonScriptMemory, ReasonScriptHost, ReasonScriptQueue,
 	ReasonStatKey, ReasonStatViewers,
 }

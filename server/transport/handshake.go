@@ -13,6 +13,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"ws-gateway/session"
+	"ws-gateway/stat"
 )
 
 // ErrClosed is returned by [Transport.Upgrade] after [Transport.Close].
@@ -40,6 +41,7 @@ var upgrader = websocket.Upgrader{
 // been told of the end. Nothing of w or r is used after the return. The origin is not checked.
 func (t *Transport) Upgrade(w http.ResponseWriter, r *http.Request, remote netip.Addr, open func(session.Conn) session.Handler) error {
 	if t.roster.isClosed() {
+		t.opts.Metrics.Refused(stat.ReasonDraining)
 		http.Error(w, "shutting down", http.StatusServiceUnavailable)
 		return ErrClosed
 	}

@@ -15,6 +15,7 @@ import (
 	"ws-gateway/push"
 	"ws-gateway/server/transport"
 	"ws-gateway/session"
+	"ws-gateway/stat"
 )
 
 // TestHandshakeRefusals is P07.
@@ -161,7 +162,8 @@ type stuckDeadline struct{ net.Conn }
 func (stuckDeadline) SetDeadline(time.Time) error { return nil }
 
 func TestUpgradeAfterClose(t *testing.T) {
-	tr, err := transport.New(transport.Options{})
+	m := stat.New(stat.Options{})
+	tr, err := transport.New(transport.Options{Metrics: m})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,6 +171,9 @@ func TestUpgradeAfterClose(t *testing.T) {
 	w := httptest.NewRecorder()
 	if err := tr.Upgrade(w, httptest.NewRequest("GET", "/", nil), netip.Addr{}, nil); !errors.Is(err, transport.ErrClosed) || w.Code != 503 {
 		t.Errorf("Upgrade after Close: %v, status %d; want ErrClosed, 503", err, w.Code)
+	}
+	if n := m.Snapshot().Refused[stat.ReasonDraining]; n != 1 {
+		t.Errorf("counted %d times", n)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"ws-gateway/push"
 	"ws-gateway/session"
+	"ws-gateway/stat"
 )
 
 // maxTopicsPopped is how many topics one link may pop.
@@ -181,6 +182,7 @@ func (l *link) start(data jsontext.Value, answer func()) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.topics)+len(p.T) > maxTopicsPopped {
+		l.mesh.host.opts.Metrics.Refused(stat.ReasonScriptQueue)
 		return &meshError{codePop, "too many topics"}
 	}
 	for i, n := range p.T {
@@ -189,6 +191,7 @@ func (l *link) start(data jsontext.Value, answer func()) error {
 		}
 	}
 	if err := l.mesh.host.queues.pop(l.consumer, p.T, answer); err != nil {
+		l.mesh.host.opts.Metrics.Refused(stat.ReasonScriptQueue)
 		return &meshError{codePop, err.Error()}
 	}
 	for _, n := range p.T {

@@ -330,6 +330,13 @@ func TestQueue(t *testing.T) {
 	if got, want := second.Next(), `{"E":{"c":201,"m":"too many topics"},"i":1}`; got != want {
 		t.Errorf("too many topics: %s, want %s", got, want)
 	}
+	second.Receive(`{"m":"queue.pop","p":{"t":[` + strings.Repeat(`"t",`, 100) + `"t"]},"i":1}`)
+	if got, want := second.Next(), `{"E":{"c":201,"m":"too many topics"},"i":1}`; got != want {
+		t.Errorf("too many topics at once: %s, want %s", got, want)
+	}
+	if got := metric(t, m, "wsgateway_refused_total", stat.ReasonScriptQueue); got != 4 {
+		t.Errorf("refusals counted: %v, want 4", got)
+	}
 
 	// Consumers take turns, and what a dead one was to get goes to the next.
 	second.Receive(`{"m":"queue.pop","p":{"t":["one"]},"i":1}`)
