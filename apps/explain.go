@@ -31,11 +31,17 @@ func (e Explanation) String() string {
 func (r *Registry) Explain(m Member, a Action, name string) Explanation {
 	rs := r.current()
 	app, err := rs.lookup(name)
+	var member *memberError
 	switch {
 	case errors.Is(err, ErrUnknownApp):
 		return Explanation{
 			Rule: rs.fallback.key, Where: rs.fallback.where, Choice: "no entry matches", Reason: "default is deny, so the app does not exist",
 			verdict: verdict(false, m, a, name),
+		}
+	case errors.As(err, &member):
+		return Explanation{
+			Rule: member.rule.key, Where: member.rule.where, Choice: "but for the number", Reason: notMember,
+			verdict: fmt.Sprintf("denied: %q is not an app name", name),
 		}
 	case err != nil:
 		return Explanation{Reason: badName(name), verdict: fmt.Sprintf("denied: %q is not an app name", name)}
@@ -125,7 +131,7 @@ func (rs *rules) choice(app *App) string {
 			continue
 		}
 		for _, other := range rs.patterns[app.Name[:n]] {
-			if _, ok := other.pattern.match(app.Name); ok && other != r {
+			if owner, ok := other.pattern.match(app.Name); ok && owner != misspelt && other != r {
 				beaten = append(beaten, other)
 			}
 		}

@@ -76,6 +76,10 @@ apps:
 			denied: member 42 may not subscribe to absent
 			rule: default (apps.yaml:1:10), no entry matches
 			reason: default is deny, so the app does not exist`},
+		{ann, apps.Subscribe, "user:042", `
+			denied: "user:042" is not an app name
+			rule: user:{member_id} (apps.yaml:5:3), but for the number
+			reason: its number is no member's id, 1 to 9007199254740991 without leading zeros`},
 		{ann, apps.Subscribe, "gateway", `
 			denied: "gateway" is not an app name
 			reason: reserved for the gateway's own replies`},

@@ -56,8 +56,12 @@ func touches(s string, i int) bool {
 	return s != "" && (s[i] == '*' || isDigit(s[i]))
 }
 
+// misspelt is the owner of a name that has digits where its pattern has {member_id}, but no
+// member id in its canonical spelling.
+const misspelt = -1
+
 // match reports whether name, which is valid, is one of p's, and whose it is: 0 where p has no
-// {member_id}.
+// {member_id}, and maybe misspelt.
 func (p *pattern) match(name string) (owner int64, ok bool) {
 	if !p.owned {
 		return 0, p.before.match(name)
@@ -71,8 +75,7 @@ func (p *pattern) match(name string) (owner int64, ok bool) {
 		for n < len(rest) && isDigit(rest[n]) {
 			n++
 		}
-		owner, ok = parseMember(rest[:n])
-		return owner, ok && p.after.match(rest[n:])
+		return ownerOf(rest[:n]), n > 0 && p.after.match(rest[n:])
 	}
 	rest, ok := strings.CutSuffix(name, p.after[0])
 	if !ok {
@@ -82,8 +85,14 @@ func (p *pattern) match(name string) (owner int64, ok bool) {
 	for n > 0 && isDigit(rest[n-1]) {
 		n--
 	}
-	owner, ok = parseMember(rest[n:])
-	return owner, ok && p.before.match(rest[:n])
+	return ownerOf(rest[n:]), n < len(rest) && p.before.match(rest[:n])
+}
+
+func ownerOf(digits string) int64 {
+	if id, ok := parseMember(digits); ok {
+		return id
+	}
+	return misspelt
 }
 
 // prefix is the literal that every name of p begins with.

@@ -1,6 +1,7 @@
 package apps_test
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -105,11 +106,56 @@ func TestLongestLiteralWins(t *testing.T) {
 	for name, rule := range map[string]string{
 		"b": "*", "a": "a*", "ab": "a*", "a:b": "a:*", "b:room": "*:room", "a:b:room": "a:*:room",
 		"a:1:room": "a:1:room", "a:2:room": "a:*:room", "7:b": "*",
-		"7:rooms": "{member_id}:rooms", "a:7:rooms": "a:{member_id}:rooms", "a:07:rooms": "a:*",
+		"7:rooms": "{member_id}:rooms", "a:7:rooms": "a:{member_id}:rooms", "a:x7:rooms": "a:*",
 	} {
 		app, err := r.Lookup(name)
 		if err != nil || app.Rule != rule {
 			t.Errorf("%s is decided by %v, %v; want %s", name, app, err, rule)
+		}
+	}
+}
+
+// What looks like a member's own app, but for its number, is nobody's: no more general entry
+// makes it an app. What the file has a name or a longer pattern for is the operator's choice.
+func TestMisspeltMember(t *testing.T) {
+	r, err := apps.Parse("apps.yaml", []byte(`apps:
+  "user:{member_id}": {visibility: private, subscribe: [owner]}
+  "a:*": {}
+  "a:{member_id}:rooms": {}
+  "*/{member_id}/in": {}
+  "user:007": {}
+  "user:00*": {}
+  "vip:{member_id}": {}
+  "*:012": {}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, rule := range map[string]string{
+		"user:0":                  "user:{member_id}",
+		"user:01":                 "user:{member_id}",
+		"user:9007199254740992":   "user:{member_id}",
+		"user:100000000000000000": "user:{member_id}",
+		"a:07:rooms":              "a:{member_id}:rooms",
+		"b/c/0/in":                "*/{member_id}/in",
+	} {
+		want := "apps: bad app name for " + rule + ": its number is no member's id, 1 to 9007199254740991 without leading zeros"
+		for range 2 {
+			if app, err := r.Lookup(name); !errors.Is(err, apps.ErrBadName) || err.Error() != want {
+				t.Errorf("%s: %+v, %v", name, app, err)
+			}
+		}
+		var denied *apps.DeniedError
+		if app, err := r.Authorize(apps.Member{ID: 1}, apps.Subscribe, name); !errors.As(err, &denied) || denied.Rule != rule {
+			t.Errorf("member 1 may subscribe to %s: %+v, %v", name, app, err)
+		}
+	}
+	for name, rule := range map[string]string{
+		"user:1": "user:{member_id}", "user:": "default", "user:x1": "default", "user:1x": "default", "user:-1": "default", "users:01": "default",
+		"user:007": "user:007", "user:008": "user:00*", "a:07": "a:*", "a:07:room": "a:*", "vip:012": "*:012",
+	} {
+		if app, err := r.Lookup(name); err != nil || app.Rule != rule {
+			t.Errorf("%s is decided by %+v, %v; want %s", name, app, err, rule)
 		}
 	}
 }

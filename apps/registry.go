@@ -10,8 +10,23 @@ import (
 	"sync/atomic"
 )
 
-// ErrBadName is returned for a name that no app can have ([ValidName]).
+// ErrBadName is returned for a name that no app can have ([ValidName]), or that looks like a
+// member's own app and is none: user:01 where there is user:{member_id}. The error then wraps it
+// and says so.
 var ErrBadName = errors.New("apps: bad app name")
+
+// A memberError refuses a name that would be a member's own app but for the way in which its
+// number is written: under a more general entry it would only look like one.
+type memberError struct{ rule *rule }
+
+func (e *memberError) Error() string {
+	return fmt.Sprintf("%v for %s: %s", ErrBadName, e.rule.key, notMember)
+}
+
+var notMember = fmt.Sprintf("its number is no member's id, 1 to %d without leading zeros", MaxMember)
+
+// Unwrap makes e an ErrBadName.
+func (e *memberError) Unwrap() error { return ErrBadName }
 
 // ErrUnknownApp is returned by [Registry.Lookup] for a name that no entry matches, under
 // default: deny.
@@ -118,7 +133,8 @@ func (r *Registry) current() *rules {
 
 // Lookup returns the rules of the app called name: those of the entry that spells it out, else
 // of the pattern with the longest literal part that matches it, else the default. The error is
-// ErrBadName or ErrUnknownApp. An app that was looked up a short while ago costs no allocation.
+// ErrUnknownApp, or wraps ErrBadName. An app that was looked up a short while ago costs no
+// allocation.
 func (r *Registry) Lookup(name string) (*App, error) {
 	return r.current().lookup(name)
 }
@@ -128,16 +144,25 @@ func (r *Registry) Lookup(name string) (*App, error) {
 func (r *Registry) Authorize(m Member, a Action, name string) (*App, error) {
 	rs := r.current()
 	app, err := rs.lookup(name)
-	switch {
-	case errors.Is(err, ErrUnknownApp):
-		return nil, &DeniedError{Action: a, App: name, Rule: rs.fallback.key, Reason: "no entry matches and default is deny"}
-	case err != nil:
-		return nil, err
+	if err != nil {
+		return nil, rs.denied(a, name, err)
 	}
 	if ok, _ := app.allows(m, a); ok {
 		return app, nil
 	}
 	return nil, &DeniedError{Action: a, App: name, Rule: app.Rule, Reason: app.terms(a)}
+}
+
+// denied is what Authorize returns where lookup returned err.
+func (rs *rules) denied(a Action, name string, err error) error {
+	var member *memberError
+	switch {
+	case errors.Is(err, ErrUnknownApp):
+		return &DeniedError{Action: a, App: name, Rule: rs.fallback.key, Reason: "no entry matches and default is deny"}
+	case errors.As(err, &member):
+		return &DeniedError{Action: a, App: name, Rule: member.rule.key, Reason: notMember}
+	}
+	return err
 }
 
 // Named returns the names that the file has entries for without a pattern, sorted. The caller

@@ -102,6 +102,9 @@ func (rs *rules) lookup(name string) (*App, error) {
 		return nil, ErrBadName
 	}
 	r, owner := rs.match(name)
+	if owner == misspelt {
+		return nil, &memberError{r}
+	}
 	if r == rs.fallback && rs.deny {
 		return nil, ErrUnknownApp
 	}
@@ -113,7 +116,8 @@ func (rs *rules) lookup(name string) (*App, error) {
 
 // match returns the rule about name, which no entry spells out, and the owner that its pattern
 // reads out of name. The pattern with the longest literal part wins; no two that match are
-// equally long, since the file would have been refused.
+// equally long, since the file would have been refused; one that name is misspelt for counts,
+// but not against another that is as long.
 func (rs *rules) match(name string) (best *rule, owner int64) {
 	best, longest := rs.fallback, -1
 	for _, n := range rs.prefixes {
@@ -121,10 +125,10 @@ func (rs *rules) match(name string) (best *rule, owner int64) {
 			continue
 		}
 		for _, r := range rs.patterns[name[:n]] {
-			if r.pattern.literal <= longest {
+			if r.pattern.literal < longest {
 				break
 			}
-			if o, ok := r.pattern.match(name); ok {
+			if o, ok := r.pattern.match(name); ok && (o != misspelt || r.pattern.literal > longest) {
 				best, owner, longest = r, o, r.pattern.literal
 			}
 		}

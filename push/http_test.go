@@ -185,7 +185,7 @@ func TestPushAccepts(t *testing.T) {
 }
 
 func TestPushRefuses(t *testing.T) {
-	b := newBackend(t, push.HandlerOptions{}, "default: deny\napps:\n  a: {}\n  im: {visibility: private}\n")
+	b := newBackend(t, push.HandlerOptions{}, "default: deny\napps:\n  a: {}\n  \"own:{member_id}\": {}\n  im: {visibility: private}\n")
 	const memberRule = "member_id must be -1 or an integer from 1 to 2^53-1"
 	for _, c := range []struct {
 		name, body string
@@ -219,6 +219,7 @@ func TestPushRefuses(t *testing.T) {
 		{"P15 bad app name", `{"app":"a b","text":"x"}`, 400, "bad app name"},
 		{"P15 empty app name", `{"app":"","text":"x"}`, 400, "bad app name"},
 		{"P15 reserved app name", `{"app":"gateway","text":"x"}`, 400, "bad app name"},
+		{"P12 member 042 in an app name", `{"app":"own:042","text":"x"}`, 400, "bad app name for own:{member_id}: its number is no member's id, 1 to 9007199254740991 without leading zeros"},
 		{"P12 member 0", `{"app":"a","member_id":0,"text":"x"}`, 400, memberRule},
 		{"P12 member -2", `{"app":"a","member_id":-2,"text":"x"}`, 400, memberRule},
 		{"P12 member -0", `{"app":"a","member_id":-0,"text":"x"}`, 400, memberRule},

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -205,7 +206,7 @@ func (h *Hub) lookup(name string) (*apps.App, error) {
 	case errors.Is(err, apps.ErrUnknownApp):
 		return nil, &RefusedError{Status: http.StatusNotFound, Message: "unknown app"}
 	case err != nil:
-		return nil, BadRequest("bad app name")
+		return nil, BadRequest("%s", strings.TrimPrefix(err.Error(), "apps: "))
 	}
 	return app, nil
 }
