@@ -162,7 +162,7 @@ func serve(ctx context.Context, call *command.Call) error {
 			Metrics: metrics, Tail: tail, Ready: ready, Key: string(c.StatKey), Reload: reload, Pprof: c.PProf, Viewers: c.MaxViewers,
 			Dashboard: parts.dashboard(c, hub, gateway, l, metrics, func() string { return srv.URL("ws") + "/" }),
 		}),
-		DrainDelay: c.DrainDelay, DrainWindow: c.DrainWindow, Logger: l, Metrics: metrics,
+		DrainDelay: c.DrainDelay, DrainWindow: c.DrainWindow, Interrupt: scripts.Interrupt, Logger: l, Metrics: metrics,
 	})
 	if err != nil {
 		connections.Close()

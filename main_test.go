@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -701,6 +702,31 @@ func TestDoor(t *testing.T) {
 	c.expect(`{"hello":1}`) // as it is, without the envelope
 	if _, body := p.get(p.stat + "/stat"); body != "video:100001 1\n" {
 		t.Errorf("/stat is %q", body)
+	}
+}
+
+// N02: a script that waits for ever holds up a stop no longer than its limit.
+func TestN02DoorThatWaits(t *testing.T) {
+	t.Parallel()
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	script := filepath.Join(t.TempDir(), "door.lua")
+	text := fmt.Sprintf(`function on_message(msg) while true do mix.http.request("GET", "http://%s/") end end`, silent.Addr())
+	if err := os.WriteFile(script, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := start(t, "WSGW_DOORS=/wait="+script, "WSGW_DRAIN_WINDOW=0s")
+	p.ws += "wait"
+	p.dial().say("x")
+	if _, err := silent.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	p.signal(syscall.SIGTERM)
+	if code := p.exit(); code != 0 {
+		t.Errorf("exit code %d, want 0", code)
 	}
 }
 

@@ -68,8 +68,12 @@ func (s *Server) drain() {
 	start := time.Now()
 	s.ready("draining")
 	s.log.Info("draining", "delay", s.opts.DrainDelay, "window", s.opts.DrainWindow)
-	ctx, cancel := context.WithTimeout(context.Background(), s.opts.DrainDelay+s.opts.DrainWindow+drainRest)
+	limit := s.opts.DrainDelay + s.opts.DrainWindow + drainRest
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
+	if s.opts.Interrupt != nil {
+		defer time.AfterFunc(limit, s.opts.Interrupt).Stop()
+	}
 
 	if s.opts.DrainDelay > 0 {
 		time.Sleep(s.opts.DrainDelay)

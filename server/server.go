@@ -56,6 +56,9 @@ type Options struct {
 
 	DrainDelay  time.Duration // between being not ready and accepting nobody
 	DrainWindow time.Duration // over which the sessions are closed
+	// Interrupt is called when a stop has taken as long as it may and handlers still wait for
+	// something: it ends that. Nil does nothing, and the stop waits for them.
+	Interrupt func()
 
 	Logger  *slog.Logger  // nil: discard
 	Metrics *stat.Metrics // nil: none

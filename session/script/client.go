@@ -325,7 +325,7 @@ func (c *client) await(key string) lua.LValue {
 		case <-changed:
 		case <-timeout.C:
 			return lua.LNil
-		case <-c.door.host.done:
+		case <-c.door.host.waits.Done():
 			return lua.LNil
 		}
 	}

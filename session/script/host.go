@@ -14,6 +14,7 @@ package script
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -60,7 +61,8 @@ type Host struct {
 	redis   *redisPool
 	queues  *queues
 
-	done chan struct{} // closed by Close
+	waits     context.Context // of all that scripts wait for
+	interrupt context.CancelFunc
 
 	mu      sync.Mutex
 	closed  bool           // guarded by mu
@@ -82,6 +84,7 @@ func NewHost(opts Options) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
+	waits, interrupt := context.WithCancel(context.Background())
 	return &Host{
 		opts: opts,
 		// Ids go on growing over restarts, so that a backend's old one names nobody new.
@@ -90,24 +93,27 @@ func NewHost(opts Options) (*Host, error) {
 		http:    newHTTPClient(opts),
 		redis:   redis,
 		queues:  newQueues(opts.QueueTopics, opts.QueueItems, opts.QueueBytes),
-		done:    make(chan struct{}),
+		waits:   waits, interrupt: interrupt,
 	}, nil
 }
 
-// Close stops watching files and waits for the calls in progress. Connections are the
-// gateway's to close, before.
+// Interrupt ends what scripts wait for, now and from now on: it fails, or nothing came. What
+// they run is bounded already, so that every call ends soon.
+func (h *Host) Interrupt() { h.interrupt() }
+
+// Close stops watching files and waits for the calls in progress, which after maxWait it
+// interrupts. Connections are the gateway's to close, before.
 func (h *Host) Close() {
 	h.mu.Lock()
 	doors := h.doors
-	if !h.closed {
-		h.closed = true
-		close(h.done)
-	}
+	h.closed = true
 	h.mu.Unlock()
+	defer time.AfterFunc(maxWait, h.interrupt).Stop()
 	for _, d := range doors {
 		d.stop()
 	}
 	h.workers.Wait()
+	h.interrupt()
 	h.redis.close()
 	h.http.close()
 }

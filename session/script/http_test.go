@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"ws-gateway/session"
 	"ws-gateway/session/script"
 	"ws-gateway/stat"
 )
@@ -72,6 +73,35 @@ func TestHTTP(t *testing.T) {
 }
 
 // What is not public must be listed; link-local addresses are refused whatever is listed.
+// N02: a script that asks for ever holds up no stop, in the middle of a call or at its end.
+func TestInterruptN02(t *testing.T) {
+	asked := make(chan struct{}, 1)
+	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		select {
+		case asked <- struct{}{}:
+		default:
+		}
+		<-r.Context().Done()
+	}))
+	defer s.Close()
+	f := start(t, fmt.Sprintf(`
+		local function ask() while true do mix.http.request("GET", %[1]q) mix.websocket():wait_context_value("never") end end
+		function on_message(msg) ask() end
+		function on_close() ask() end`, s.URL), script.Options{})
+	p := f.connect()
+	go p.Receive("x")
+	<-asked
+	f.host.Interrupt()
+	if code, _ := p.Wait(); code != session.CloseInternal {
+		t.Errorf("closed with %d, want 1011", code)
+	}
+	p.Hangup(session.CloseNormal)
+	f.host.Close() // waits for on_close
+	if log := f.log.String(); strings.Count(log, "running time exceeded") == 0 {
+		t.Errorf("log:\n%s", log)
+	}
+}
+
 func TestHTTPAddressesL03(t *testing.T) {
 	const refused = "is not allowed"
 	everything := []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}

@@ -108,7 +108,7 @@ func (s *state) httpRequest(L *lua.LState) int {
 	var resp *http.Response
 	var body []byte
 	s.wait(func() {
-		ctx, cancel := context.WithTimeout(background, timeout)
+		ctx, cancel := context.WithTimeout(s.door.host.waits, timeout)
 		defer cancel()
 		if resp, err = s.door.host.http.client.Do(req.WithContext(ctx)); err != nil {
 			return

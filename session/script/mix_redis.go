@@ -105,7 +105,7 @@ func (s *state) redisCommand(L *lua.LState) int {
 	var reply any
 	var err error
 	s.wait(func() {
-		ctx, cancel := context.WithTimeout(background, maxWait)
+		ctx, cancel := context.WithTimeout(s.door.host.waits, maxWait)
 		defer cancel()
 		reply, err = client.Do(ctx, args...).Result()
 	})
