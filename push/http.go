@@ -186,6 +186,9 @@ func count(m *stat.Metrics, receipts []Receipt) {
 	m.Pushed(result, len(receipts))
 }
 
+// maxAnnounced is how much memory a body gets for its length alone.
+const maxAnnounced = 16 << 10
+
 // read reads r's body into d.
 func (h *handler) read(d *decoder, r *http.Request) error {
 	limit := h.maxBody
@@ -194,8 +197,9 @@ func (h *handler) read(d *decoder, r *http.Request) error {
 	}
 	d.body = d.body[:0]
 	if r.ContentLength > 0 {
-		// One byte more, so that the read that fills it also meets the end.
-		d.body = grow(d.body, int(r.ContentLength)+1)
+		// One byte more, so that the read that fills it also meets the end. What is longer has
+		// only been announced: memory is for what comes.
+		d.body = grow(d.body, min(int(r.ContentLength), maxAnnounced)+1)
 	}
 	for {
 		if len(d.body) == cap(d.body) {

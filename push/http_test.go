@@ -477,3 +477,29 @@ func (l failingLog) Append(ctx context.Context, app *apps.App, ms []push.Message
 	}
 	return l.Log.Append(ctx, app, ms)
 }
+
+// A miserly body says that it is long and then sends little. It notes how much room it is given.
+type miserly struct{ room int }
+
+func (m *miserly) Read(p []byte) (int, error) {
+	m.room = max(m.room, len(p))
+	return 0, io.ErrUnexpectedEOF
+}
+
+// S04: a body takes the memory of what has come, not of what was announced.
+func TestS04AnnouncedBody(t *testing.T) {
+	hub := push.NewHub(push.Options{})
+	defer hub.Close()
+	var body miserly
+	r := httptest.NewRequest(http.MethodPost, "http://127.0.0.1/push", &body)
+	r.RemoteAddr, r.ContentLength = "127.0.0.1:1", 1<<20
+	r.Header.Set("Content-Type", "application/json")
+	w := httptest.NewRecorder()
+	push.Handler(push.HandlerOptions{Hub: hub}).ServeHTTP(w, r)
+	if w.Code != http.StatusBadRequest || body.room == 0 {
+		t.Fatalf("%d %s", w.Code, w.Body)
+	}
+	if body.room > 32<<10 {
+		t.Errorf("%d bytes of memory for a body of which nothing came", body.room)
+	}
+}
