@@ -179,6 +179,47 @@ func TestH04ResumesShareTheirReads(t *testing.T) {
 	})
 }
 
+// H04: ten thousand that want the last messages of one app, strangers and members, while others
+// push, share their reads: whether everything there is fits into a page, or what they want does,
+// or is in two of them.
+func TestH04LastSharesItsReads(t *testing.T) {
+	for _, c := range []struct {
+		name         string
+		size, filled int
+		n            int
+	}{{"all in a page", 30, 600, 10}, {"fewer than wanted", 5, 600, 100}, {"newest page", 10_000, 600, 10}, {"two pages", 10_000, 512, 100}} {
+		t.Run(c.name, func(t *testing.T) {
+			paged(t, c.size, func(t *testing.T, h *push.Hub, l *countedLog) {
+				const clients, live = 10_000, 10
+				fillMixed(t, h, c.filled)
+				for i := range clients {
+					if i%(clients/live) == 0 {
+						publish(t, h, "match", push.Everybody, "live")
+					}
+					member := int64(i%10) - 4
+					if member < 1 {
+						member = push.Everybody
+					}
+					r := push.Range{App: "match", Member: member, Upto: l.Top("match").Offset}
+					var err error
+					if r.After, err = h.Newest(t.Context(), r, c.n); err != nil {
+						t.Fatal(err)
+					}
+					kept, _ := l.Log.Since(t.Context(), push.Query{App: "match", Member: member, Last: c.n})
+					got, _ := replay(t, h, r, spoken)
+					want := wanted(kept.Messages, member, 0, r.Upto)
+					if !strings.HasSuffix(got, want) || want == "" || len(kept.Messages) == c.n && got != want { // a page may keep more than the log
+						t.Fatalf("client %d, member %d, behind %d: got %q, want %q", i, member, r.After.Offset, got, want)
+					}
+				}
+				if n := l.reads.Load(); n > 5+live {
+					t.Errorf("the log was read %d times for %d clients, want at most %d", n, clients, 5+live)
+				}
+			})
+		})
+	}
+}
+
 // Those that were away for too long share what tells them so.
 func TestH04LateResumesShareTheirReads(t *testing.T) {
 	paged(t, 100, func(t *testing.T, h *push.Hub, l *countedLog) {

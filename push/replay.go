@@ -56,13 +56,35 @@ func (h *Hub) Replay(ctx context.Context, r Range, e *Encoding) (Replay, error) 
 	return h.pages.part(p, r, e), nil
 }
 
-// Newest returns the position behind which the newest n messages come, or r.Upto if that is
-// before: what comes after it is live.
+// Newest returns the position behind which the newest n messages of r come, wherever r begins:
+// r.Upto if there are none. It looks for them in the pages that clients share, and reads the log
+// for one that finds less than it wants there.
 func (h *Hub) Newest(ctx context.Context, r Range, n int) (Position, error) {
 	at := Position{h.log.Top(r.App).Epoch, r.Upto}
+	if r.Upto == 0 {
+		return at, nil
+	}
+	key := pageKey{r.App, at.Epoch, true}
+	rest, left, start := r, n, uint64(0)
+	for range 3 { // all that is kept may be in one page; else what is wanted, in the last or the last two
+		p, err := h.pages.get(ctx, key, start, rest.Upto)
+		if err != nil {
+			return at, err
+		}
+		start = rest.Upto - 1
+		after, found, ok := h.pages.newest(p, rest, left)
+		if !ok {
+			continue
+		}
+		at.Offset, left = after, left-found
+		if left == 0 || p.start == 0 {
+			return at, nil
+		}
+		rest.Upto, start = p.start, p.start-1
+	}
 	page, err := h.log.Since(ctx, Query{App: r.App, Member: r.Member, Last: n})
 	if err == nil && len(page.Messages) > 0 {
-		at.Offset = min(at.Offset, page.Messages[0].Offset-1)
+		at.Offset = min(r.Upto, page.Messages[0].Offset-1)
 	}
 	return at, err
 }
