@@ -15,7 +15,8 @@ type Conn interface {
 	// It returns ErrSlow when the queue's limit would be passed and f's slow policy does
 	// not make room (nothing of f is queued then), and ErrClosed after Close or Abort.
 	Send(f *push.Frame) error
-	// Queue is Send without the write: the caller promises to call Flush soon.
+	// Queue is Send without the write: the caller promises to call Flush soon, or is a
+	// function that [Handler.Receive] returned.
 	Queue(f *push.Frame) error
 	// Flush writes as much of the queue as the socket takes.
 	Flush()
@@ -50,8 +51,9 @@ type Waiter interface {
 	Wait(f func())
 }
 
-// waiting calls f, in Wait if c has it.
+// waiting flushes c and calls f, in Wait if c has it.
 func waiting(c Conn, f func()) {
+	c.Flush()
 	if w, ok := c.(Waiter); ok {
 		w.Wait(f)
 	} else {
@@ -67,8 +69,9 @@ type Handler interface {
 	// Receive must not wait. A message whose handling has to wait (for an auth backend, a
 	// script) returns a function instead; the transport runs it elsewhere and holds back
 	// the connection's next message until it has returned. What such a function waits for,
-	// it waits for in [Waiter.Wait]. data is only valid during the call of Receive; a
-	// returned function must not refer to it.
+	// it waits for in [Waiter.Wait]. What it queues is flushed soon after it has returned, with
+	// what others have queued. data is only valid during the call of Receive; a returned
+	// function must not refer to it.
 	Receive(op push.Opcode, data []byte) (wait func())
 	// Closed tells the handler that the connection is gone: once, after the last Receive
 	// (and the function it returned) has returned. code is what ended it: the code of

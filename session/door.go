@@ -22,6 +22,14 @@ func (s *Session) Send(f *push.Frame) error {
 	return err
 }
 
+// Answer is Send for the answer to a message, in the function that [Protocol.Receive]
+// returned: it may leave only when that has returned or waits, together with others.
+func (s *Session) Answer(f *push.Frame) error {
+	err := s.conn.Queue(f)
+	s.slow(err)
+	return err
+}
+
 // Wait calls f, which waits for something else than the script, as [Waiter.Wait] does.
 func (s *Session) Wait(f func()) { waiting(s.conn, f) }
 

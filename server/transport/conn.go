@@ -76,7 +76,7 @@ type link interface {
 	// pause stops reading and resume starts it again.
 	pause()
 	resume()
-	// run calls conn.work with wait, on a goroutine that may wait.
+	// run calls conn.work with wait, on a goroutine that may wait, and has answers flushed soon.
 	run(wait func())
 	// wait calls f, which waits, on a goroutine that run has chosen.
 	wait(f func())
@@ -141,6 +141,9 @@ func (c *conn) Remote() netip.Addr { return c.remote }
 
 // queue appends f to what waits, or refuses it. The caller holds c.mu.
 func (c *conn) queue(f *push.Frame) error {
+	if c.q != nil && c.q.over(f, c.t.opts.QueueBytes, c.t.opts.QueueFrames) {
+		c.flush() // a peer is not slow to take what it was not sent yet
+	}
 	if c.state != stateOpen {
 		return session.ErrClosed
 	}
@@ -244,11 +247,11 @@ func (c *conn) Wait(f func()) { c.link.wait(f) }
 
 // later has f called on a goroutine that may wait. A panic costs this connection only.
 func (c *conn) later(f func()) {
-	c.t.workers.run(func() {
+	c.t.workers.run(task{f: func() {
 		if !c.t.contain("session", f) {
 			c.fail(session.CloseInternal, session.CloseInternal.Reason())
 		}
-	})
+	}})
 }
 
 // drained lets go of the empty queue, and ends a connection that waited for that. The
@@ -287,6 +290,7 @@ func (c *conn) fail(code session.CloseCode, reason string) { c.close(stateClosin
 // abort is Abort; it also cuts short a closing handshake, whose code then stays. The caller
 // holds c.mu.
 func (c *conn) abort(code session.CloseCode) {
+	c.flush()
 	if c.state > stateAnswered {
 		return
 	}

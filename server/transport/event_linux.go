@@ -147,7 +147,7 @@ func (c *eventConn) pause() { c.watchEvents() }
 func (c *eventConn) resume() { c.watchEvents() }
 
 // run implements link.
-func (c *eventConn) run(wait func()) { c.t.workers.run(func() { c.work(wait) }) }
+func (c *eventConn) run(wait func()) { c.t.workers.run(task{wait, &c.conn}) }
 
 // wait implements link.
 func (c *eventConn) wait(f func()) { c.t.workers.wait(f) }

@@ -175,7 +175,11 @@ func (c *goroutineConn) pause() {}
 func (c *goroutineConn) resume() {}
 
 // run implements link.
-func (c *goroutineConn) run(wait func()) { c.work(wait) }
+func (c *goroutineConn) run(wait func()) {
+	if c.work(wait) {
+		c.Flush()
+	}
+}
 
 // wait implements link: the goroutine is the connection's own.
 func (c *goroutineConn) wait(f func()) { f() }

@@ -68,6 +68,11 @@ func (q *queue) push(f *push.Frame, from int) {
 	}
 }
 
+// over reports whether f would pass the limits.
+func (q *queue) over(f *push.Frame, maxBytes, maxFrames int) bool {
+	return q.bytes+len(f.Data) > maxBytes || len(q.entries) >= maxFrames
+}
+
 // admit appends f if the limits allow it, or if f's slow policy makes room. backlog says
 // that the peer does not take what is there. dropped is the number of messages that made
 // room, or that f lost itself.

@@ -194,48 +194,48 @@ func (c *conn) receive(op push.Opcode, data []byte) (wait func()) {
 }
 
 // work runs wait, then hands on the messages that have come meanwhile, until there are no
-// more. It may wait.
-func (c *conn) work(wait func()) {
+// more. It may wait. It reports whether it leaves answers to be flushed.
+func (c *conn) work(wait func()) (answered bool) {
 	var in inbox
 	for {
 		if wait != nil && !c.t.contain("session", wait) {
 			c.fail(session.CloseInternal, session.CloseInternal.Reason())
 		}
-		op, data, ok := c.nextWaiting(&in)
-		if !ok {
-			return
+		more, answered := c.refill(&in)
+		if !more {
+			return answered
 		}
-		wait = c.receive(op, data)
+		wait = c.receive(in.next())
 	}
 }
 
-// nextWaiting returns the first message of in, which it refills from the connection's
-// inbox. When there are none, the connection is its reader's again; if it has ended
-// meanwhile, the handler is told.
-func (c *conn) nextWaiting(in *inbox) (op push.Opcode, data []byte, ok bool) {
+// refill fills in from the connection's inbox if it is empty, and reports whether there is a
+// message in it. When there is none, the connection is its reader's again; if it has ended
+// meanwhile, the handler is told; and answered says whether there are answers to be flushed.
+func (c *conn) refill(in *inbox) (more, answered bool) {
 	c.mu.Lock()
 	if c.state.local() {
 		*in, c.inbox = inbox{}, nil
 	}
 	if len(in.data) == 0 && c.inbox != nil {
 		*in, c.inbox = *c.inbox, nil
+		c.flush()
 	}
 	if len(in.data) > 0 {
 		c.mu.Unlock()
-		op, data = in.next()
-		return op, data, true
+		return true, false
 	}
 	c.busy = false
 	if c.paused {
 		c.paused = false
 		c.link.resume()
 	}
-	gone := c.gone
+	gone, answered := c.gone, c.q != nil && !c.stuck
 	c.mu.Unlock()
 	if gone {
 		c.tell()
 	}
-	return 0, nil, false
+	return false, answered
 }
 
 const (

@@ -85,6 +85,64 @@ func TestWaitingHandler(t *testing.T) {
 	})
 }
 
+// TestAnswers has functions queue answers and not flush them.
+func TestAnswers(t *testing.T) {
+	each(t, func(t *testing.T, kind string) {
+		opts := transport.Options{QueueBytes: 5000, QueueFrames: 16}
+		s := serve(t, kind, opts, func(p *peer, op push.Opcode, data []byte) func() {
+			answer := func(text string) {
+				if err := p.conn.Queue(push.NewFrame(push.OpText, []byte(text))); err != nil {
+					t.Errorf("queue: %v", err)
+				}
+			}
+			m := string(data)
+			return func() {
+				answer(m)
+				switch m {
+				case "bytes": // more than the queue takes
+					for range 10 {
+						answer(strings.Repeat("x", 1000))
+					}
+				case "frames":
+					for range 50 {
+						answer("x")
+					}
+				case "close":
+					p.conn.Close(session.CloseNormal, "")
+				case "abort":
+					p.conn.Abort(session.CloseRevoked)
+				}
+			}
+		})
+		c, _ := s.dial()
+		c.write(text("a"))
+		c.want(push.OpText, "a")
+		c.write(text("b") + text("c") + text("d"))
+		for _, want := range []string{"b", "c", "d"} {
+			c.want(push.OpText, want)
+		}
+		if kind == "event" { // elsewhere it is a goroutine that may be behind
+			c.write(text("bytes") + text("frames"))
+			c.want(push.OpText, "bytes")
+			for range 10 {
+				c.want(push.OpText, strings.Repeat("x", 1000))
+			}
+			c.want(push.OpText, "frames")
+			for range 50 {
+				c.want(push.OpText, "x")
+			}
+			other, p := s.dial()
+			other.write(text("abort"))
+			other.want(push.OpText, "abort")
+			other.wantClose(session.CloseRevoked)
+			p.wantClosed(t, session.CloseRevoked)
+		}
+		c.write(text("close"))
+		c.want(push.OpText, "close")
+		c.wantClose(session.CloseNormal)
+	})
+}
+
 // TestInboxPausesReading fills the inbox: the client is not read any more, until it is.
 func TestInboxPausesReading(t *testing.T) {
 	each(t, func(t *testing.T, kind string) {

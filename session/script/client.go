@@ -104,6 +104,7 @@ func (c *client) open(s *session.Session, r *http.Request) {
 		}
 		return s.onHandshake, []lua.LValue{lua.LNumber(c.id), headers, server}
 	})
+	s.Flush()
 }
 
 // Closed implements [session.Closer].
@@ -133,15 +134,33 @@ func (c *client) call(prepare func(*state) (*lua.LFunction, []lua.LValue)) {
 
 // send sends data to the client; kind is "text", "binary" or "".
 func (c *client) send(data, kind string) error {
-	binary, err := isBinary(kind, data)
+	f, err := newFrame(data, kind)
 	if err != nil {
 		return err
+	}
+	return c.session.Send(f)
+}
+
+// answer is send for the call in progress.
+func (c *client) answer(data, kind string) error {
+	f, err := newFrame(data, kind)
+	if err != nil {
+		return err
+	}
+	return c.session.Answer(f)
+}
+
+// newFrame returns the frame of data; kind is "text", "binary" or "".
+func newFrame(data, kind string) (*push.Frame, error) {
+	binary, err := isBinary(kind, data)
+	if err != nil {
+		return nil, err
 	}
 	op := push.OpText
 	if binary {
 		op = push.OpBinary
 	}
-	return c.session.Send(push.NewFrame(op, []byte(data)))
+	return push.NewFrame(op, []byte(data)), nil
 }
 
 // isBinary reports whether data is to be sent as binary; kind is "text", "binary" or "". A

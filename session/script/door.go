@@ -117,10 +117,17 @@ func (d *Door) call(c *client, prepare func(*state) (*lua.LFunction, []lua.LValu
 	ran, err := s.call(c, d.host.opts.Timeout, fn, args...)
 	d.host.leave()
 	s.release()
+	if ran > maxHeld {
+		c.session.Flush()
+	}
 	d.give(s, err)
 	d.report(c, ran, err)
 	return err
 }
+
+// maxHeld is how long a call may have run for its answers to leave together with those of
+// other calls behind it.
+const maxHeld = time.Millisecond
 
 // report counts and logs how a call ended.
 func (d *Door) report(c *client, ran time.Duration, err error) {

@@ -126,7 +126,7 @@ func channels(L *lua.LState, names []string) []string {
 }
 
 func (s *state) connSend(L *lua.LState) int {
-	return pushMessage(L, s.serving(L).send(L.CheckString(2), L.OptString(3, "")))
+	return pushMessage(L, s.serving(L).answer(L.CheckString(2), L.OptString(3, "")))
 }
 
 func (s *state) connClose(L *lua.LState) int {

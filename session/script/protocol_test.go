@@ -99,6 +99,49 @@ func TestAnswerPrecedesPush(t *testing.T) {
 	}
 }
 
+// An answer may leave with others once its call is over, but not after what takes long.
+func TestAnswersLeave(t *testing.T) {
+	f := start(t, `
+		function on_handshake() mix.websocket():send("hello") end
+		function on_message(msg)
+			local conn = mix.websocket()
+			conn:send(msg.data)
+			if msg.data == "wait" then conn:send(tostring(conn:wait_context_value("x"))) end
+			if msg.data == "compute" then for i = 1, 1e6 do end end
+		end`, script.Options{Timeout: 10 * time.Second})
+	p := sessiontest.NewPipe(t)
+	h := f.door.Open(p, httptest.NewRequest(http.MethodGet, "/door", nil))
+	p.Attach(h)
+	t.Cleanup(func() { p.Hangup(session.CloseNormal) })
+	unread := func() (texts string) {
+		for _, m := range p.Unread() {
+			texts += m.Text
+		}
+		return texts
+	}
+	if got := unread(); got != "hello" {
+		t.Errorf("after the handshake the client has %q", got)
+	}
+	for _, c := range [][2]string{{"quick", ""}, {"compute", "quickcompute"}} {
+		h.Receive(push.OpText, []byte(c[0]))()
+		if got := unread(); got != c[1] {
+			t.Errorf("after %s the client has %q, want %q", c[0], got, c[1])
+		}
+	}
+	p.Flush()
+	waited := make(chan struct{})
+	go func() { defer close(waited); p.Receive("wait") }()
+	if got := p.Next(); got != "wait" {
+		t.Errorf("before the call waits the client has %q", got)
+	}
+	select {
+	case <-waited:
+		t.Error("the call is over")
+	default:
+	}
+	<-waited
+}
+
 // uid in the context makes the connection that member's, for private pushes and rules.
 func TestMember(t *testing.T) {
 	f := start(t, `function on_message(msg)

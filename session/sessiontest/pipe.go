@@ -90,6 +90,7 @@ func (p *Pipe) ReceiveFrame(op push.Opcode, data []byte) bool {
 	}
 	if wait != nil {
 		wait()
+		p.Flush()
 	}
 	return true
 }
