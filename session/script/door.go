@@ -188,6 +188,7 @@ func (d *Door) follow() {
 			if e.Has(fsnotify.Create) {
 				if info, err := os.Stat(e.Name); err == nil && info.IsDir() {
 					_ = d.watcher.Add(e.Name) // a module in it is also found without: on the next change here
+					due.Reset(settle)         // it may be a link that the script's own leads through
 				}
 			}
 			if filepath.Ext(e.Name) == ".lua" && !e.Has(fsnotify.Chmod) {
@@ -198,6 +199,7 @@ func (d *Door) follow() {
 				return
 			}
 			d.logger.Warn("watch script", "err", err)
+			due.Reset(settle) // changes may have been lost
 		case <-due.C:
 			if err := d.load(); err != nil {
 				d.logger.Error("changed script does not load, the old one stays", "file", d.file, "err", err)

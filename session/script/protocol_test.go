@@ -2,9 +2,11 @@ package script_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -301,10 +303,28 @@ func TestReload(t *testing.T) {
 	await("the new script", func() bool { return ask() == "two1" })
 	write(t, filepath.Join(filepath.Dir(f.file), "lib.lua"), `return 2`)
 	await("the new module", func() bool { return ask() == "two2" })
+
+	// A mounted ConfigMap: the script is a link through a link to a directory, which is replaced.
+	replace := func(name, target string) {
+		t.Helper()
+		name = filepath.Join(filepath.Dir(f.file), name)
+		if err := errors.Join(os.Symlink(target, name+".new"), os.Rename(name+".new", name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, text := range []string{"three", "four"} {
+		data := t.TempDir()
+		write(t, filepath.Join(data, "door.lua"), `function on_message(msg) mix.websocket():send("`+text+`") end`)
+		replace("data", data)
+		if text == "three" {
+			replace("door.lua", filepath.Join("data", "door.lua"))
+		}
+		await("the script of the new directory", func() bool { return ask() == text })
+	}
 	write(t, f.file, `function on_message(msg`)
 	await("the error", func() bool { return strings.Contains(f.log.String(), "the old one stays") })
-	if got := ask(); got != "two2" {
-		t.Errorf("after a bad change: %s, want two2", got)
+	if got := ask(); got != "four" {
+		t.Errorf("after a bad change: %s, want four", got)
 	}
 	if !strings.Contains(f.log.String(), "door.lua") {
 		t.Errorf("log does not name the script:\n%s", f.log)
