@@ -40,11 +40,14 @@ type page struct {
 	encoded    []*encodedPage
 }
 
-// An encodedPage is the public messages of a page, one behind the other.
+// An encodedPage is the public messages of a page, one behind the other. It grows with the page, and
+// what is there does not change. pages.mu may not be taken under its own.
 type encodedPage struct {
-	by     *Encoding
-	starts []int // where each message of the page begins in data, and at last its length
-	data   []byte
+	by *Encoding
+
+	mu     sync.Mutex
+	starts []int  // where each message of the page begins in data, and at last its length; guarded by mu
+	data   []byte // guarded by mu
 }
 
 // complete reports whether p has everything of its kind between after and its end.
@@ -225,21 +228,22 @@ func (ps *pages) newest(p *page, r Range, n int) (after uint64, found int, ok bo
 // part returns what of p is in r.
 func (ps *pages) part(p *page, r Range, e *Encoding) Replay {
 	ps.mu.Lock()
-	defer ps.mu.Unlock()
 	out := Replay{Complete: p.complete(r.After), End: min(p.end, r.Upto)}
+	messages, x := p.messages, p.encodedBy(e)
+	ps.mu.Unlock() // encoding takes time, and only those wait for it that need the same
 	out.More = out.End < r.Upto
 	behind := func(offset uint64) int {
-		return sort.Search(len(p.messages), func(i int) bool { return p.messages[i].Offset > offset })
+		return sort.Search(len(messages), func(i int) bool { return messages[i].Offset > offset })
 	}
 	i, end := behind(r.After.Offset), behind(r.Upto)
 	if i >= end {
 		return out
 	}
-	x := p.encode(e)
+	data, starts := x.encode(messages)
 	var run *Frame // public messages, which share the page's bytes
 	from := 0
 	for ; i < end; i++ {
-		m := &p.messages[i]
+		m := &messages[i]
 		switch {
 		case !m.visible(r.Member):
 			continue
@@ -248,11 +252,11 @@ func (ps *pages) part(p *page, r Range, e *Encoding) Replay {
 			run = nil
 		default:
 			if run == nil {
-				run, from = new(Frame), x.starts[i]
+				run, from = new(Frame), starts[i]
 				out.Frames = append(out.Frames, run)
 			}
-			run.Data = x.data[from:x.starts[i+1]:x.starts[i+1]]
-			run.Last = x.starts[i] - from
+			run.Data = data[from:starts[i+1]:starts[i+1]]
+			run.Last = starts[i] - from
 			run.Messages++
 		}
 		out.Messages++
@@ -260,27 +264,35 @@ func (ps *pages) part(p *page, r Range, e *Encoding) Replay {
 	return out
 }
 
-// encode returns p as e encodes it; pages.mu is held.
-func (p *page) encode(e *Encoding) *encodedPage {
+// encodedBy returns what e has made of p; pages.mu is held.
+func (p *page) encodedBy(e *Encoding) *encodedPage {
 	i := slices.IndexFunc(p.encoded, func(x *encodedPage) bool { return x.by == e })
 	if i < 0 {
 		i = len(p.encoded)
 		p.encoded = append(p.encoded, &encodedPage{by: e, starts: []int{0}})
 	}
-	x := p.encoded[i]
-	rest := p.messages[len(x.starts)-1:]
-	size := 0
-	for i := range rest {
-		m := &rest[i]
-		size += len(m.Text) + len(m.App) + 96
-	}
-	x.data = slices.Grow(x.data, size)
-	for i := range rest {
-		m := &rest[i]
-		if !m.Private() {
-			x.data = appendFrame(x.data, e, m)
+	return p.encoded[i]
+}
+
+// encode makes x reach as far as messages, which the page had or has, and returns what is in x.
+func (x *encodedPage) encode(messages []Message) (data []byte, starts []int) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if done := len(x.starts) - 1; done < len(messages) {
+		rest := messages[done:]
+		size := 0
+		for i := range rest {
+			m := &rest[i]
+			size += len(m.Text) + len(m.App) + 96
 		}
-		x.starts = append(x.starts, len(x.data))
+		x.data = slices.Grow(x.data, size)
+		for i := range rest {
+			m := &rest[i]
+			if !m.Private() {
+				x.data = appendFrame(x.data, x.by, m)
+			}
+			x.starts = append(x.starts, len(x.data))
+		}
 	}
-	return x
+	return x.data, x.starts
 }

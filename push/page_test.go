@@ -269,6 +269,62 @@ func TestH04ReadsUnderWayAreShared(t *testing.T) {
 	})
 }
 
+// What is encoded for some holds up nobody who reads something else, and is encoded once for
+// those who wait for it, whatever comes meanwhile.
+func TestH04EncodingHoldsUpNobody(t *testing.T) {
+	h := with(t, "apps: {}", nil)
+	publish(t, h, "match", -1, "x")
+	publish(t, h, "other", -1, "x")
+	begun, pass := make(chan struct{}, 100), make(chan struct{})
+	slow := &push.Encoding{Op: push.OpText, Append: func(dst []byte, m *push.Message) []byte {
+		begun <- struct{}{}
+		<-pass
+		return spoken.Append(dst, m)
+	}}
+	read := func(app string, upto uint64, e *push.Encoding) string {
+		rules, _ := h.Lookup(app)
+		s, at := h.Subscribe(rules, new(inbox), push.SubscribeOptions{Member: -1, Encoding: e})
+		defer s.Close()
+		text, _ := replay(t, h, push.Range{App: app, Member: -1, After: push.Position{Epoch: at.Epoch}, Upto: upto}, e)
+		return text
+	}
+	var waiting sync.WaitGroup
+	wait := func(upto uint64, want string) {
+		waiting.Go(func() {
+			if got := read("match", upto, slow); got != want {
+				t.Errorf("up to %d: %q, want %q", upto, got, want)
+			}
+		})
+	}
+	wait(1, "-1:1")
+	<-begun
+	publish(t, h, "match", -1, "y")
+	free := make(chan struct{})
+	go func() {
+		defer close(free)
+		for app, want := range map[string]string{"match": "-1:1 -1:2", "other": "-1:1"} {
+			if got := read(app, uint64(strings.Count(want, ":")), spoken); got != want {
+				t.Errorf("%s: %q, want %q", app, got, want)
+			}
+		}
+	}()
+	select {
+	case <-free:
+	case <-time.After(20 * time.Second):
+		t.Error("others wait for an encoding")
+	}
+	for range 10 {
+		wait(1, "-1:1")
+		wait(2, "-1:1 -1:2")
+	}
+	close(pass)
+	waiting.Wait()
+	<-free
+	if n := 1 + len(begun); n != 2 {
+		t.Errorf("2 messages were encoded %d times", n)
+	}
+}
+
 // U10: whoever asks, in whatever order and from wherever, sees what is public and what is its
 // own, all of it, in order, and no more; and is told when something is lost, and only then.
 func TestU10PagesKeepMembersApart(t *testing.T) {
