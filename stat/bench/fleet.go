@@ -408,8 +408,8 @@ func (c *conn) message(payload []byte, now int64) {
 	}
 	if c.seat.churn != nil {
 		c.seat.churn.message(c, payload)
-	} else {
-		c.ledger.enter(m)
+	} else if !c.ledger.enter(m) {
+		return // the run ends with the last that is still to come
 	}
 	f.received++
 	f.latency.RecordValue(max(1, (now-m.due)/1000)) // one beyond the range is no latency any more

@@ -36,28 +36,28 @@ func newLedger(base, streams int) ledger {
 	return ledger{base: base, streams: make([]progressOf, streams)}
 }
 
-// enter records m.
-func (l *ledger) enter(m message) {
+// enter records m, and reports whether it was still to come.
+func (l *ledger) enter(m message) bool {
 	i := m.stream - l.base
 	if i < 0 || i >= len(l.streams) {
 		l.misaddressed++
-		return
+		return false
 	}
 	l.order = (l.order ^ (uint64(m.stream)<<32 + m.seq)) * 0x9E3779B97F4A7C15
 	s := &l.streams[i]
 	if m.seq == s.next {
 		s.next++
-		return
+		return true
 	}
-	l.late(s, m.seq)
+	return l.late(s, m.seq)
 }
 
 // late handles a message that is not the next of its stream.
-func (l *ledger) late(s *progressOf, seq uint64) {
+func (l *ledger) late(s *progressOf, seq uint64) bool {
 	if seq > s.next {
 		if seq-s.next > maxGap {
 			l.misaddressed++
-			return
+			return false
 		}
 		if s.missing == nil {
 			s.missing = make(map[uint64]struct{})
@@ -66,14 +66,15 @@ func (l *ledger) late(s *progressOf, seq uint64) {
 			s.missing[s.next] = struct{}{}
 		}
 		s.next++
-		return
+		return true
 	}
 	if _, ok := s.missing[seq]; ok {
 		delete(s.missing, seq)
 		l.misordered++
-		return
+		return true
 	}
 	l.duplicated++
+	return false
 }
 
 // lost returns how many of the messages sent on its streams are not there. More than were
