@@ -17,8 +17,8 @@
 //
 // Locks are taken in this order, and each may be left out: LocalBus.stripes, or topic.roll and
 // then the locks of a [Presence]; Hub.mu, topic.mu, shard.mu; and Subscription.mu after
-// topic.mu. A subscriber's methods are called
-// with Subscription.mu held and take no lock of this package. The locks of a [Log] come
-// after LocalBus.stripes, topic.mu and Subscription.mu, and nothing of this package is
-// called under them. pages.mu is held while no other lock is taken.
+// topic.mu. A pass holds the Subscription.mu of several, but waits for none meanwhile. A
+// subscriber's methods are called with Subscription.mu held and take no lock of this package.
+// The locks of a [Log] come after LocalBus.stripes, topic.mu and Subscription.mu, and nothing
+// of this package is called under them. pages.mu is held while no other lock is taken.
 package push

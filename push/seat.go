@@ -28,7 +28,7 @@ func (t *topic) enroll(f func()) {
 // settle makes s count as present and hear of events, once it has started; topic.roll is held.
 func (s *Subscription) settle() {
 	s.mu.Lock()
-	member, started := s.member, !s.closed && s.held == nil
+	member, started := s.member, !s.closed.Load() && s.held == nil
 	s.mu.Unlock()
 	if s.seat == nil || !started {
 		return
@@ -108,7 +108,7 @@ func (s *Subscription) SetRules(app *apps.App) {
 func (s *Subscription) over() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.closed
+	return s.closed.Load()
 }
 
 // listen subscribes s.to to the events of s's app. They are an app of their own, without

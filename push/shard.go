@@ -36,6 +36,7 @@ type shard struct {
 		ready      []*lane
 		parcels    [][]*parcel
 		subs       []*Subscription
+		group      group
 		dirty      []Subscriber
 	}
 }
@@ -230,10 +231,16 @@ func (s *shard) serve(l *lane, ps []*parcel, several bool) {
 	l.topic.mu.Unlock()
 
 	n := 0
-	for _, sub := range p.subs {
-		n += sub.take(&b, several)
-		if several {
-			p.dirty = append(p.dirty, sub.to)
+	for subs := range slices.Chunk(p.subs, groupSize) {
+		if !several && len(subs) > 1 && len(b.public) > 0 {
+			n += p.group.take(subs, &b)
+			continue
+		}
+		for _, sub := range subs {
+			n += sub.take(&b, several)
+			if several {
+				p.dirty = append(p.dirty, sub.to)
+			}
 		}
 	}
 	if len(b.public) > 0 {
@@ -266,19 +273,24 @@ func (b *batch) frames(e *Encoding) []*Frame {
 	return b.joined[i].frames
 }
 
+// inStep reports whether s gets b's public messages and nothing else. s.mu is held.
+func (s *Subscription) inStep(b *batch) bool {
+	_, special := b.members[s.member]
+	return !special && s.after < b.all[0].Offset && s.held == nil && !s.closed.Load()
+}
+
 // take hands b's messages to the subscriber and returns how many were for it.
 func (s *Subscription) take(b *batch, queue bool) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
+	if s.closed.Load() {
 		return 0
 	}
 	if s.held != nil {
 		s.held.add(b.all)
 		return 0
 	}
-	_, special := b.members[s.member]
-	if special || s.after >= b.all[0].Offset {
+	if !s.inStep(b) {
 		return s.hand(b.all, queue)
 	}
 	for _, f := range b.frames(s.encoding) {

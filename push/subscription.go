@@ -2,6 +2,7 @@ package push
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"ws-gateway/apps"
 )
@@ -9,17 +10,18 @@ import (
 // A Subscription is one session's place in one app. It is made by [Hub.Subscribe].
 type Subscription struct {
 	lane  *lane
-	to    Subscriber
 	seat  *seat         // nil: the app has no presence; guarded by topic.roll
 	index int           // in lane.subs; guarded by topic.mu
 	next  *Subscription // of the same member in the lane; guarded by topic.mu
 
+	// What a delivery needs begins with to and ends with closed.
+	to       Subscriber
 	mu       sync.Mutex
-	member   int64     // guarded by topic.mu and mu: either may read
-	encoding *Encoding // guarded by mu
-	after    uint64    // offset of the last message handed to the subscriber, or the position it subscribed at; guarded by mu
-	held     *held     // live messages that wait for Start; nil once started; guarded by mu
-	closed   bool      // guarded by mu
+	member   int64       // guarded by topic.mu and mu: either may read
+	encoding *Encoding   // guarded by mu
+	after    uint64      // offset of the last message handed to the subscriber, or the position it subscribed at; guarded by mu
+	held     *held       // live messages that wait for Start; nil once started; guarded by mu
+	closed   atomic.Bool // written with mu held; once set it stays
 }
 
 // held are messages that came between Subscribe and Start.
@@ -94,7 +96,7 @@ func (s *Subscription) start() (upto Position, ok bool) {
 	defer s.mu.Unlock()
 	h := s.held
 	switch {
-	case s.closed || h == nil:
+	case s.closed.Load() || h == nil:
 		return Position{}, true
 	case h.over():
 		s.held, s.after = new(held), top
@@ -114,10 +116,10 @@ func (s *Subscription) start() (upto Position, ok bool) {
 func (s *Subscription) Queue(f *Frame) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.closed {
+	if !s.closed.Load() {
 		s.to.Queue(f)
 	}
-	return !s.closed
+	return !s.closed.Load()
 }
 
 // SetEncoding makes s receive messages as e encodes them. It calls reply, which must not
@@ -134,11 +136,12 @@ func (s *Subscription) SetEncoding(e *Encoding, reply func(Position)) {
 func (s *Subscription) Close() {
 	t := s.lane.topic
 	s.mu.Lock()
-	if s.closed {
+	if s.closed.Load() {
 		s.mu.Unlock()
 		return
 	}
-	s.closed, s.held = true, nil
+	s.closed.Store(true)
+	s.held = nil
 	s.mu.Unlock()
 	t.enroll(s.rise)
 	t.mu.Lock()
@@ -159,7 +162,7 @@ func (s *Subscription) setMember(member int64) {
 	defer t.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
+	if s.closed.Load() {
 		return
 	}
 	s.lane.unlink(s)

@@ -44,6 +44,20 @@ type Backlog interface {
 	Drained(f func())
 }
 
+// A Group is a [Conn] that can send on several connections for less than on each in turn.
+type Group interface {
+	// SendAll makes those of all that only need a write, and sets their Frame to nil. The
+	// others it leaves to Send. It is called on the connection of one of them; the others
+	// may be of other types.
+	SendAll(all []Sending)
+}
+
+// A Sending is a frame for a connection.
+type Sending struct {
+	Conn  Conn // nil: SendAll leaves it alone
+	Frame *push.Frame
+}
+
 // A Waiter is a [Conn] that has few places for the functions that Receive returns.
 type Waiter interface {
 	// Wait calls f, which waits for something that needs none of this process's time, and

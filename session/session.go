@@ -61,6 +61,7 @@ type Session struct {
 var (
 	_ Handler         = (*Session)(nil)
 	_ push.Subscriber = (*Session)(nil)
+	_ push.Grouping   = (*Session)(nil)
 	_ push.Lagging    = (*Session)(nil)
 )
 
@@ -96,6 +97,32 @@ func (s *Session) Closed(code CloseCode) {
 // Deliver implements [push.Subscriber]. It never blocks: a session that cannot keep up is
 // closed rather than buffered without bound, so one slow reader never costs the others.
 func (s *Session) Deliver(f *push.Frame) { s.slow(s.conn.Send(f)) }
+
+// DeliverAll implements [push.Grouping].
+func (s *Session) DeliverAll(ds []push.Delivery) {
+	sendings := sendingPool.Get().(*[]Sending)
+	all := (*sendings)[:0]
+	for _, d := range ds {
+		var c Conn
+		if to, ok := d.To.(*Session); ok {
+			c = to.conn
+		}
+		all = append(all, Sending{c, d.Frame})
+	}
+	if g, ok := s.conn.(Group); ok {
+		g.SendAll(all)
+	}
+	for i, left := range all {
+		if left.Frame != nil {
+			ds[i].To.Deliver(left.Frame)
+		}
+	}
+	clear(all)
+	*sendings = all
+	sendingPool.Put(sendings)
+}
+
+var sendingPool = sync.Pool{New: func() any { return new([]Sending) }}
 
 // Queue implements [push.Subscriber].
 func (s *Session) Queue(f *push.Frame) { s.slow(s.conn.Queue(f)) }

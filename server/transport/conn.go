@@ -85,19 +85,16 @@ type link interface {
 // Send implements [session.Conn].
 func (c *conn) Send(f *push.Frame) error {
 	c.mu.Lock()
-	if c.q == nil && c.state == stateOpen { // nearly always
+	if c.ready() { // nearly always
 		n, err := c.link.write(f.Data)
-		if n == len(f.Data) {
-			c.mu.Unlock()
-			return nil
-		}
-		if err == nil {
+		switch {
+		case err != nil:
+			c.broken()
+			err = session.ErrClosed
+		case n < len(f.Data):
 			c.q = newQueue()
 			c.q.push(f, n)
 			c.block()
-		} else {
-			c.broken()
-			err = session.ErrClosed
 		}
 		c.mu.Unlock()
 		return err
@@ -109,6 +106,9 @@ func (c *conn) Send(f *push.Frame) error {
 	c.mu.Unlock()
 	return err
 }
+
+// ready reports whether a frame may be written without being queued. The caller holds c.mu.
+func (c *conn) ready() bool { return c.q == nil && c.state == stateOpen }
 
 // Queue implements [session.Conn].
 func (c *conn) Queue(f *push.Frame) error {

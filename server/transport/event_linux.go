@@ -70,20 +70,18 @@ func takeDescriptor(tcp *net.TCPConn) (fd int, err error) {
 }
 
 // write implements link.
-func (c *eventConn) write(p []byte) (int, error) {
-	for {
-		n, errno := rawSend(c.fd, p)
-		switch errno {
-		case 0:
-			c.p.written.Add(int64(n))
-			return n, nil
-		case syscall.EAGAIN:
-			return 0, nil
-		case syscall.EINTR:
-		default:
-			return 0, errno
-		}
+func (c *eventConn) write(p []byte) (int, error) { return c.result(rawSend(c.fd, p)) }
+
+// result is what rawSend returned, as write returns it.
+func (c *eventConn) result(n int, errno syscall.Errno) (int, error) {
+	switch errno {
+	case 0:
+		c.p.written.Add(int64(n))
+		return n, nil
+	case syscall.EAGAIN, syscall.EINTR: // whoever awaits it is told at once
+		return 0, nil
 	}
+	return 0, errno
 }
 
 // await implements link.

@@ -1,0 +1,123 @@
+package push_test
+
+import (
+	"fmt"
+	"testing"
+
+	"ws-gateway/push"
+)
+
+// A grouped is an inbox that is delivered to together with others.
+type grouped struct {
+	inbox
+	sizes chan int // how many at a time
+}
+
+func (g *grouped) DeliverAll(ds []push.Delivery) {
+	g.sizes <- len(ds)
+	for _, d := range ds {
+		d.To.Deliver(d.Frame)
+	}
+}
+
+// Whatever state the members of a group are in, each gets what it may see, once and in order.
+func TestGroups(t *testing.T) {
+	h := with(t, "apps: {}", func(o *push.Options) { o.Shards = 1 })
+	app, _ := h.Lookup("match")
+	sizes := make(chan int, 1000)
+	marked := &push.Encoding{Op: push.OpText, Append: func(dst []byte, m *push.Message) []byte { return append(dst, m.Text+"!"...) }}
+	var subs []*push.Subscription
+	var all []*grouped
+	for i := range 100 {
+		opts := push.SubscribeOptions{Member: int64(1000 + i), Encoding: plain}
+		if i%3 == 0 {
+			opts.Encoding = marked
+		}
+		g := &grouped{sizes: sizes}
+		s, _ := h.Subscribe(app, g, opts)
+		if i%10 != 1 {
+			s.Start()
+		}
+		subs, all = append(subs, s), append(all, g)
+	}
+	publish(t, h, "match", -1, "a")
+	publish(t, h, "match", 1007, "mine")
+	publish(t, h, "match", -1, "b")
+	h.Flush()
+	subs[5].Close()
+	publish(t, h, "match", -1, "c")
+	h.Flush()
+	for i, g := range all {
+		if i%10 == 1 {
+			if got := g.texts(); got != "" {
+				t.Errorf("subscriber %d has not started and got %q", i, got)
+			}
+			subs[i].Start()
+		}
+		want := []string{"a", "b", "c"}
+		switch i {
+		case 5:
+			want = []string{"a", "b"}
+		case 7:
+			want = []string{"a", "mine", "b", "c"}
+		}
+		text := ""
+		for j, w := range want {
+			if j > 0 {
+				text += " "
+			}
+			text += w
+			if i%3 == 0 {
+				text += "!"
+			}
+		}
+		if got := g.texts(); got != text {
+			t.Errorf("subscriber %d got %q, want %q", i, got, text)
+		}
+	}
+	close(sizes)
+	most := 0
+	for n := range sizes {
+		most = max(most, n)
+	}
+	if most < 10 || most > 16 {
+		t.Errorf("at most %d were delivered to at a time, want 10 to 16", most)
+	}
+}
+
+// A subscriber that somebody else is talking to comes last in its group.
+func TestGroupWaitsForNobody(t *testing.T) {
+	h := with(t, "apps: {}", func(o *push.Options) { o.Shards = 1 })
+	const n = 12
+	var subs [n]*push.Subscription
+	in := make(chan struct{}, 2*n)
+	var all [n]*inbox
+	for i := range all {
+		subs[i], all[i] = subscribe(t, h, "match", int64(1+i), 0)
+		all[i].in = in
+		subs[i].Start()
+	}
+	busy, free := make(chan struct{}), make(chan struct{})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		subs[4].SetEncoding(plain, func(push.Position) { close(busy); <-free })
+	}()
+	<-busy
+	publish(t, h, "match", -1, "x")
+	for range n - 1 {
+		<-in // others are not kept waiting
+	}
+	close(free)
+	<-in
+	<-done
+	h.Flush()
+	for i, r := range all {
+		if got := r.texts(); got != "x" {
+			t.Errorf("subscriber %d got %q, want one x", i, got)
+		}
+	}
+	if len(in) > 0 {
+		t.Error(fmt.Sprint(len(in), " deliveries too many"))
+	}
+}
