@@ -321,6 +321,8 @@ func TestIncompleteMessages(t *testing.T) {
 			p.wantClosed(t, session.CloseTryLater)
 			first.write(end)
 			first.want(push.OpText, strings.Repeat("x", 60_000))
+			first.write(masked(fin|9, ""))
+			first.want(push.OpPong, "") // it is let go of
 			if got := m.Snapshot().Refused[stat.ReasonPartialBytes]; got == 0 {
 				t.Error("the refusal is not counted")
 			}
