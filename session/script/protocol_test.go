@@ -343,6 +343,26 @@ func TestFailuresAreSampled(t *testing.T) {
 }
 
 // Scripts log under the operator's levels, and print.
+// Whatever a script raises, the log says in which line.
+func TestFailuresHaveALine(t *testing.T) {
+	for body, want := range map[string]string{
+		`error("text")`:    "door.lua:2: text",
+		`error("text", 0)`: "door.lua:2: text",
+		`error({})`:        "door.lua:2: error object is a table",
+		`error(nil)`:       "door.lua:2: error object is a nil",
+		`math.random(0)`:   "panic in script: door.lua:2: invalid argument",
+		`coroutine.wrap(function() error({}) end)()`: "door.lua:2: error object is a table",
+	} {
+		f := start(t, "function on_message(msg)\n"+body+" end", script.Options{})
+		if _, code := f.ask("x"); code != session.CloseInternal {
+			t.Errorf("%s: close code %d, want 1011", body, code)
+		}
+		if !strings.Contains(f.log.String(), want) {
+			t.Errorf("%s: the log does not say %q:\n%s", body, want, f.log)
+		}
+	}
+}
+
 func TestLog(t *testing.T) {
 	f := start(t, `function on_message(msg)
 		print("printed", 1, nil)

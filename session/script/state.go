@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"strings"
 	"time"
 
 	lua "github.com/yuin/gopher-lua"
@@ -194,6 +195,23 @@ func (s *state) release() {
 	s.held = s.held[:0]
 }
 
+// described says what was raised, and where.
+func described(err *lua.ApiError) string {
+	text, ok := err.Object.(lua.LString)
+	if !ok { // a table's __tostring would run unprotected
+		text = lua.LString("error object is a " + err.Object.Type().String())
+	}
+	if strings.Contains(string(text), ".lua:") {
+		return string(text)
+	}
+	for line := range strings.Lines(err.StackTrace) {
+		if where, _, ok := strings.Cut(line, ": in "); ok && strings.Contains(where, ".lua:") {
+			return strings.TrimSpace(where) + ": " + string(text)
+		}
+	}
+	return string(text)
+}
+
 // failure returns what went wrong in a call that ended with err. errTime and errMemory are
 // wrapped.
 func (s *state) failure(err error) error {
@@ -203,7 +221,7 @@ func (s *state) failure(err error) error {
 	text := ""
 	var api *lua.ApiError
 	if errors.As(err, &api) {
-		text = api.Object.String() // a table's __tostring would run unprotected
+		text = described(api)
 	}
 	if s.b.err != nil {
 		if text == "" {
