@@ -210,15 +210,18 @@ func (s *keySet) find(hash [sha256.Size]byte) *budget {
 }
 
 // Authorize says whether r may push, by the rules of POST /push: for other endpoints that
-// push. take spends n messages of the key's budget, or says how long to wait until it can. The
-// error is a *RefusedError.
-func (k *Keys) Authorize(r *http.Request) (take func(n int) (wait time.Duration), err error) {
+// push. take spends n messages of the key's budget, or says how long to wait until it can; valid
+// becomes false when the key is withdrawn. The error is a *RefusedError.
+func (k *Keys) Authorize(r *http.Request) (take func(n int) (wait time.Duration), valid func() bool, err error) {
 	b, err := k.authorize(r)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return b.take, nil
+	return b.take, b.valid, nil
 }
+
+// valid reports whether b's key has not been withdrawn since it was authorized.
+func (b *budget) valid() bool { return !b.withdrawn.Load() }
 
 // authorize says whether r may push, and from which budget. The error is a *RefusedError.
 func (k *Keys) authorize(r *http.Request) (*budget, error) {

@@ -73,7 +73,7 @@ func (l *Link) push(ctx context.Context, data []byte) (Receipt, error) {
 	if err != nil {
 		return Receipt{}, err
 	}
-	if l.budget.withdrawn.Load() {
+	if !l.budget.valid() {
 		metrics.Refused(stat.ReasonPushKey)
 		return Receipt{}, unauthorized("push key no longer valid")
 	}

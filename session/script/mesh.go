@@ -70,7 +70,7 @@ func (m *Mesh) Guard(next http.Handler) http.Handler { return m.keys.Guard(next)
 type take func(n int) (wait time.Duration)
 
 func (m *Mesh) serve(w http.ResponseWriter, r *http.Request, do func(p params, t take) ([]byte, error)) {
-	t, err := m.keys.Authorize(r)
+	t, _, err := m.keys.Authorize(r)
 	if err != nil {
 		push.WriteError(w, err)
 		return

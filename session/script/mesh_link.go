@@ -19,9 +19,10 @@ const maxTopicsPopped = 100
 // A link is one backend's WebSocket. Requests are answered in order; what it pops from
 // queues comes in between.
 type link struct {
-	mesh *Mesh
-	conn session.Conn
-	take take
+	mesh  *Mesh
+	conn  session.Conn
+	take  take
+	valid func() bool // the key that it was opened with still is
 
 	consumer  *consumer
 	published chan struct{} // closed when leaving and not busy
@@ -38,13 +39,24 @@ var (
 
 // Link opens a link on a connection that r, which must have passed [Mesh.Guard], asked for.
 func (m *Mesh) Link(conn session.Conn, r *http.Request) session.Handler {
-	l := &link{mesh: m, conn: conn, consumer: &consumer{conn: conn}, topics: make(map[string]bool), published: make(chan struct{})}
+	l := &link{mesh: m, conn: conn, topics: make(map[string]bool), published: make(chan struct{})}
 	var err error
-	if l.take, err = m.keys.Authorize(r); err != nil { // the keys were reloaded just now
-		conn.Close(session.CloseUnauthorized, session.CloseUnauthorized.Reason())
+	if l.take, l.valid, err = m.keys.Authorize(r); err != nil { // the keys were reloaded just now
+		l.valid = func() bool { return false }
+		l.authorized()
 	}
+	l.consumer = &consumer{conn: conn, authorized: l.authorized}
 	m.host.opts.Gateway.AddBackend(l)
 	return l
+}
+
+// authorized reports whether the link's key is good, and closes it otherwise.
+func (l *link) authorized() bool {
+	if l.valid() {
+		return true
+	}
+	l.conn.Close(session.CloseUnauthorized, session.CloseUnauthorized.Reason())
+	return false
 }
 
 // Receive implements [session.Handler].
@@ -124,6 +136,9 @@ func (l *link) serve(data []byte) {
 		return
 	}
 	defer l.end()
+	if !l.authorized() {
+		return
+	}
 	var r request
 	bad := json.Unmarshal(data, &r) != nil
 	if bad {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -210,6 +211,57 @@ func (f *fixture) connectLink() *sessiontest.Pipe {
 	p.Attach(script.NewMesh(f.host, nil).Link(p, r))
 	f.t.Cleanup(func() { p.Hangup(session.CloseNormal) })
 	return p
+}
+
+// C03: a link whose key is withdrawn is closed before it does, or is given, anything more.
+func TestC03MeshLinkOfAWithdrawnKey(t *testing.T) {
+	f := start(t, room, script.Options{})
+	file := filepath.Join(t.TempDir(), "keys")
+	write(t, file, "old\nnew\n")
+	keys, err := push.NewKeys(push.KeysOptions{File: file})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mesh := script.NewMesh(f.host, keys)
+	connect := func(key string) *sessiontest.Pipe {
+		r := httptest.NewRequest(http.MethodGet, "http://127.0.0.1:5000/ws/v1", nil)
+		r.Header.Set("X-Push-Key", key)
+		p := sessiontest.NewPipe(t)
+		p.Attach(mesh.Link(p, r))
+		t.Cleanup(func() { p.Hangup(session.CloseNormal) })
+		return p
+	}
+	a, asks, pops, stays := f.connect(), connect("old"), connect("old"), connect("new")
+	for _, link := range []*sessiontest.Pipe{pops, stays} {
+		link.Receive(`{"m":"queue.pop","p":{"t":["jobs"]},"i":1}`)
+		if got := link.Next(); got != `{"E":null,"r":{"s":true},"i":1}` {
+			t.Fatalf("pop: %s", got)
+		}
+	}
+	a.Receive("id")
+	id := a.Next()
+
+	write(t, file, "new\n")
+	if err := keys.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	asks.Receive(`{"m":"conn.call","p":{"c":"` + id + `","f":"set_context_value","a":["uid",42]},"i":1}`)
+	a.Receive("context")
+	if got := a.Next(); got != "[]" {
+		t.Errorf("a withdrawn key has set %s", got)
+	}
+	a.Receive("queue jobs")
+	if got := a.Next(); got != "0" {
+		t.Errorf("%s jobs wait", got)
+	}
+	if got := stays.Next(); !strings.Contains(got, `"t":"jobs"`) {
+		t.Errorf("the link with a good key got %s", got)
+	}
+	for name, link := range map[string]*sessiontest.Pipe{"asks": asks, "pops": pops} {
+		if code, _ := link.Wait(); code != session.CloseUnauthorized {
+			t.Errorf("the link that %s was closed with %d, want 4502", name, code)
+		}
+	}
 }
 
 func TestMeshLink(t *testing.T) {

@@ -58,9 +58,11 @@ func (it item) frame() *push.Frame {
 // A consumer takes items. Its fields are guarded by queues.mu.
 type consumer struct {
 	conn session.Conn
-	full bool        // conn has to write what waits in it before it is given more, or has ended
-	last item        // of frame
-	sent *push.Frame // the only item that may wait in conn; nil if none does
+	// authorized reports whether it may still be given anything; if not, conn is closed.
+	authorized func() bool
+	full       bool        // conn has to write what waits in it before it is given more, or has ended
+	last       item        // of frame
+	sent       *push.Frame // the only item that may wait in conn; nil if none does
 }
 
 func newQueues(topics, items, bytes int) *queues {
@@ -188,6 +190,10 @@ func (q *queues) deliver(name string, t *topic) {
 
 // give sends an item to c and reports whether c has it; q.mu is held.
 func (q *queues) give(c *consumer, it item) bool {
+	if !c.authorized() {
+		c.full = true
+		return false
+	}
 	f := it.frame()
 	err := c.conn.Send(f)
 	b, ok := c.conn.(session.Backlog)
