@@ -25,6 +25,8 @@ func TestGuardsL01(t *testing.T) {
 		"loop in sort":         {`table.sort({3, 2, 1}, function() while true do end end)`, "running time exceeded"},
 		"recursion":            {`local function f() return 1 + f() end return f()`, "stack overflow"},
 		"recursion of pcall":   {`local function f() return pcall(f) end while true do f() end`, "running time exceeded"},
+		"nested coroutines":    {`local function f() return select(2, coroutine.resume(coroutine.create(f))) end error(f())`, "nest too deep"},
+		"nested wraps":         {`local function f() return coroutine.wrap(f)() end return f()`, "nest too deep"},
 		"many coroutines":      {`local t = {} for i = 1, 1e9 do t[i] = coroutine.create(function() end) end`, "exceeded"},
 		"rep":                  {`return string.rep("x", 2^33)`, "too long"},
 		"rep by method":        {`return ("x"):rep(2^20 + 1)`, "too long"},
@@ -58,7 +60,7 @@ func TestGuardsL01(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var opts script.Options
 			switch c.log {
-			case "too long", "stack overflow", "cyclic": // whatever time the machine takes to get there
+			case "too long", "stack overflow", "nest too deep", "cyclic": // whatever time the machine takes to get there
 				opts.Timeout = time.Minute
 			}
 			f := start(t, `function on_message(msg) if msg.data == "ctl" then mix.websocket():send("fine") return end local x = (function() `+c.body+` end)() mix.websocket():send(tostring(x)) end`, opts)

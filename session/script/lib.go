@@ -65,6 +65,7 @@ func (s *state) openLibs() {
 	create, resume := co.RawGetString("create"), co.RawGetString("resume")
 	L.SetFuncs(co, map[string]lua.LGFunction{
 		"create": func(L *lua.LState) int { return s.coCreate(L, create) },
+		"resume": func(L *lua.LState) int { return s.coResume(L, resume) },
 		"wrap":   func(L *lua.LState) int { return s.coWrap(L, create, resume) },
 	})
 	L.SetGlobal("bit", L.SetFuncs(L.NewTable(), bitFuncs))
@@ -307,18 +308,32 @@ func (s *state) coCreate(L *lua.LState, create lua.LValue) int {
 	return 1
 }
 
+// maxNested is how many coroutines may run within each other. A call that is out of time raises
+// its error at each level anew, with a trace of all calls there.
+const maxNested = 16
+
+func (s *state) coResume(L *lua.LState, resume lua.LValue) int {
+	if s.nested == maxNested {
+		L.RaiseError("coroutines nest too deep")
+	}
+	s.nested++
+	defer func() { s.nested-- }()
+	n := L.GetTop()
+	L.Insert(resume, 1)
+	L.Call(n, lua.MultRet)
+	return L.GetTop()
+}
+
 // coWrap gives the coroutine to the function as its variable, where a snapshot finds it.
 func (s *state) coWrap(L *lua.LState, create, resume lua.LValue) int {
 	s.coCreate(L, create)
 	L.Push(L.NewClosure(func(L *lua.LState) int {
-		n := L.GetTop()
-		L.Insert(resume, 1)
-		L.Insert(L.Get(lua.UpvalueIndex(1)), 2)
-		L.Call(n+1, lua.MultRet)
+		L.Insert(L.Get(lua.UpvalueIndex(1)), 1)
+		n := s.coResume(L, resume)
 		if !lua.LVAsBool(L.Get(1)) {
 			L.Error(L.Get(2), 0)
 		}
-		return L.GetTop() - 1
+		return n - 1
 	}, L.Get(-1)))
 	return 1
 }

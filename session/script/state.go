@@ -33,6 +33,7 @@ type state struct {
 	loaded   map[string]lua.LValue // what require returns again
 	library  map[string]lua.LValue // loaded as it was after loading
 	requires []string              // modules being loaded now
+	nested   int                   // coroutines that run within each other
 
 	step    func() bool // b.step
 	matcher matcher     // of searches that call nothing
