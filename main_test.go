@@ -1131,7 +1131,7 @@ func TestR02Collections(t *testing.T) {
 	for i := range 400 { // 24 MB are live
 		p.push(fmt.Sprintf(`{"app":"log%d","text":"%s"}`, i%4, text))
 	}
-	collected(func(percent, next float64) bool { return percent <= 110 && next > 48e6 }) // small corrections are not made
+	collected(func(percent, next float64) bool { return percent < 120 && next > 48e6 }) // small corrections are not made
 
 	if got := start(t, "GOGC=50").metric(percent); got != 50 {
 		t.Errorf("GOGC is %v, want the 50 that was asked for", got)
