@@ -5,7 +5,7 @@
 // A scenario is one question, in a file of its own. It uses a fleet (the clients; one thread
 // reads them all), a crew (the pushers), and a process (the server's CPU and memory, when it
 // runs on the same machine). The scenario all starts a gateway of its own on one core, asks
-// every question, and compares with a bare loop of write(2) in the same run.
+// every question, and compares with a bare loop of write(2) and a bare server in the same run.
 package bench
 
 import (
@@ -49,7 +49,6 @@ var scenarios = []scenario{
 	churnScenario,
 	resumeScenario,
 	floorScenario,
-	floorPostScenario,
 }
 
 // options are the flags of all scenarios.

@@ -31,7 +31,7 @@ func (native) unsubscribe(app string) (command, answer []byte) {
 }
 
 func nativeAnswer(op, app string) []byte {
-	return fmt.Appendf(slices.Clone(gatewayReply), `{\"code\":200,\"message\":\"%s %s success\"}"}`, op, app)
+	return slices.Concat(gatewayReply, []byte(`{\"code\":200,\"message\":\"`+op+" "+app+` success\"}"}`))
 }
 
 func (native) ping() (command, answer []byte) {

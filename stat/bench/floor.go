@@ -108,7 +108,7 @@ func (r *run) writeFloor(ctx context.Context, w *child, name string, job writerJ
 	return done.Messages, nil
 }
 
-// A child is the process of a bare server, as the scenario sees it. It says first where it
+// A child is the process of a bare loop or server, as its parent sees it. It says first where it
 // listens, and ends with its stdin.
 type child struct {
 	cmd  *exec.Cmd
@@ -119,14 +119,14 @@ type child struct {
 
 // What the processes are started as; usage does not list them.
 const (
-	writerCommand  = "floor-writer"
-	handlerCommand = "floor-handler"
+	writerCommand = "floor-writer"
+	bareCommand   = "bare-server"
 )
 
 // children are what runs in them.
 var children = map[string]func(stdin io.Reader, stdout io.Writer) error{
-	writerCommand:  runWriter,
-	handlerCommand: runHandler,
+	writerCommand: runWriter,
+	bareCommand:   runBare,
 }
 
 func startChild(ctx context.Context, command string, cpu int) (*child, error) {

@@ -27,7 +27,8 @@ type plan struct {
 	once    bool     // takes long: one run is enough
 	members int      // who log in, in turns; 0: the clients stay anonymous
 	door    bool     // the clients come by a door
-	bare    bool     // a floor, not a gateway
+	bare    bool     // asked of a bare server, not of a gateway
+	own     bool     // the scenario has a server of its own
 }
 
 // plans are in the order in which they run: what is compared follows each other.
@@ -42,14 +43,17 @@ var plans = []plan{
 	{name: "fanout batched", args: fanoutArgs(1000, 4, 10)},
 	{name: "fanout free", args: fanoutArgs(1000, 16, 1), free: true},
 	{name: "fanout free batched", args: fanoutArgs(1000, 4, 10), free: true},
-	{name: "floor 50/s", args: pacedArgs("floor", 50), bare: true},
+	{name: "floor 50/s", args: pacedArgs("floor", 50), own: true},
 	{name: "latency 50/s", args: pacedArgs("latency", 50)},
-	{name: "floor 10/s", args: pacedArgs("floor", 10), bare: true},
+	{name: "floor 10/s", args: pacedArgs("floor", 10), own: true},
 	{name: "latency 10/s", args: pacedArgs("latency", 10)},
-	{name: "floor post", args: []string{"floor-post", "--warmup", "500ms", "--duration", "2s"}, bare: true},
-	{name: "ingest", args: []string{"ingest", "--warmup", "500ms", "--duration", "3s"}},
-	{name: "private", args: []string{"private", "--warmup", "500ms", "--duration", "3s"}, members: 500},
-	{name: "connect", args: []string{"connect", "--duration", "1s"}, members: 500},
+	{name: "bare ingest", args: ingestArgs, bare: true},
+	{name: "ingest", args: ingestArgs},
+	{name: "bare private", args: privateArgs, members: 500, bare: true},
+	{name: "private", args: privateArgs, members: 500},
+	{name: "bare connect", args: connectArgs, members: 500, bare: true},
+	{name: "connect", args: connectArgs, members: 500},
+	{name: "bare commands", args: commandsArgs, bare: true},
 	{name: "commands", args: commandsArgs, env: []string{"WSGW_COMMAND_RATE=0"}},
 	{name: "commands door", args: commandsArgs, env: []string{"WSGW_COMMAND_RATE=0"}, door: true},
 	{name: "resume", args: []string{"resume"}, env: []string{"WSGW_PPROF=true"}},
@@ -58,7 +62,12 @@ var plans = []plan{
 	{name: "churn", args: []string{"churn", "--duration", "4s"}, env: []string{"WSGW_COMMAND_RATE=0"}, free: true},
 }
 
-var commandsArgs = []string{"commands", "--warmup", "1s", "--duration", "3s"}
+var (
+	ingestArgs   = []string{"ingest", "--warmup", "500ms", "--duration", "3s"}
+	privateArgs  = []string{"private", "--warmup", "500ms", "--duration", "3s"}
+	connectArgs  = []string{"connect", "--duration", "1s"}
+	commandsArgs = []string{"commands", "--warmup", "1s", "--duration", "3s"}
+)
 
 func fanoutArgs(subscribers, pushers, batch int) []string {
 	return []string{"fanout", "--connections", strconv.Itoa(subscribers), "--pushers", strconv.Itoa(pushers), "--batch", strconv.Itoa(batch),
@@ -110,14 +119,21 @@ var goals = []goal{
 	{what: "loop of write(2), the same", plan: "floor 10/s", figure: "at_rate_p99", unit: "ms"},
 	{what: "ratio", plan: "latency 10/s", figure: "p99", over: [2]string{"floor 10/s", "at_rate_p99"}, unit: "x", bar: 1.1, aim: 1},
 	{what: "POST /push with one subscriber, CPU", plan: "ingest", figure: "cpu_per_push", unit: "us", bar: 17.5, aim: 14},
-	{what: "a bare net/http handler, the same", plan: "floor post", figure: "cpu_per_push", unit: "us"},
-	{what: "ratio", plan: "ingest", figure: "cpu_per_push", over: [2]string{"floor post", "cpu_per_push"}, unit: "x"},
+	{what: "a bare server, the same", plan: "bare ingest", figure: "cpu_per_push", unit: "us"},
+	{what: "ratio", plan: "ingest", figure: "cpu_per_push", over: [2]string{"bare ingest", "cpu_per_push"}, unit: "x"},
 	{what: "pushes in batches of 100, CPU per push", plan: "ingest", figure: "batched_cpu_per_push", unit: "us", bar: 1.5, aim: 0.8},
 	{what: "private push to a member with 2 connections, CPU", plan: "private", figure: "cpu_per_push", unit: "us", bar: 25, aim: 21},
+	{what: "a bare server, the same", plan: "bare private", figure: "cpu_per_push", unit: "us"},
+	{what: "ratio", plan: "private", figure: "cpu_per_push", over: [2]string{"bare private", "cpu_per_push"}, unit: "x"},
 	{what: "connect, authenticate, subscribe, CPU", plan: "connect", figure: "cpu_per_connect", unit: "us", bar: 65, aim: 58},
+	{what: "a bare server, the same", plan: "bare connect", figure: "cpu_per_connect", unit: "us"},
+	{what: "ratio", plan: "connect", figure: "cpu_per_connect", over: [2]string{"bare connect", "cpu_per_connect"}, unit: "x"},
 	{what: "close, CPU", plan: "connect", figure: "cpu_per_close", unit: "us", bar: 12, aim: 8},
+	{what: "a bare server, the same", plan: "bare connect", figure: "cpu_per_close", unit: "us"},
+	{what: "ratio", plan: "connect", figure: "cpu_per_close", over: [2]string{"bare connect", "cpu_per_close"}, unit: "x"},
 	{what: "a client's command, answered, CPU", plan: "commands", figure: "cpu_per_command", unit: "us"},
 	{what: "the same to a door, CPU", plan: "commands door", figure: "cpu_per_command", unit: "us", bar: 10},
+	{what: "a bare server, the same", plan: "bare commands", figure: "cpu_per_command", unit: "us"},
 	{what: "commands to a door", plan: "commands door", figure: "commands", unit: "/s", bar: 100_000, atLeast: true},
 	{what: "a missed message to a client that is back, CPU", plan: "resume", figure: "cpu_per_resumed_message", unit: "us"},
 	{what: "a logged message, live heap beside its text", plan: "resume", figure: "heap_per_logged_message_beside_text", unit: "B", bar: 100},
@@ -276,27 +292,15 @@ func (s *suite) measure(ctx context.Context, p plan) (_ *Report, err error) {
 	if s.quick {
 		args = append(args, "--connections", "40", "--warmup", "50ms", "--duration", "300ms")
 	}
-	if p.bare {
+	if p.own {
 		args = append(args, "--server-cpu", strconv.Itoa(serverCPU))
 	} else {
-		env := slices.Clone(p.env)
-		if p.members > 0 {
-			if err := s.writeMembers(p.members); err != nil {
-				return nil, err
-			}
-			env = append([]string{"WSGW_AUTH=static", "WSGW_MEMBERS_FILE=" + s.file("members")}, env...)
-			args = append(args, "--tokens", s.file("tokens"))
-		}
-		if p.door {
-			env = append(env, "WSGW_DOORS="+doorPath+"="+s.file(doorScript))
-			args = append(args, "--door", doorPath)
-		}
-		g, err := s.startGateway(ctx, serverCPU, env)
+		more, stop, err := s.serve(ctx, p, serverCPU)
 		if err != nil {
 			return nil, err
 		}
-		defer func() { err = errors.Join(err, g.stop()) }()
-		args = append(args, "--url", g.clients, "--pid", strconv.Itoa(g.cmd.Process.Pid), "--push-key", pushKey, "--stat", g.stat)
+		defer func() { err = errors.Join(err, stop()) }()
+		args = append(args, more...)
 	}
 	cmd := exec.CommandContext(ctx, s.self, args...)
 	cmd.Env = append(cleanEnv(), "GOMAXPROCS=2")
@@ -314,6 +318,34 @@ func (s *suite) measure(ctx context.Context, p plan) (_ *Report, err error) {
 		return r, failed
 	}
 	return r, nil // what is not clean is counted in the end
+}
+
+// serve starts the server that p asks on the given CPU, and returns the generator's flags for it.
+func (s *suite) serve(ctx context.Context, p plan, cpu int) (args []string, stop func() error, err error) {
+	env := slices.Clone(p.env)
+	if p.members > 0 {
+		if err := s.writeMembers(p.members); err != nil {
+			return nil, nil, err
+		}
+		env = append(env, "WSGW_AUTH=static", "WSGW_MEMBERS_FILE="+s.file("members"))
+		args = append(args, "--tokens", s.file("tokens"))
+	}
+	if p.bare {
+		c, err := startChild(ctx, bareCommand, cpu)
+		if err != nil {
+			return nil, nil, err
+		}
+		return append(args, "--url", "ws://"+c.addr+"/", "--pid", strconv.Itoa(c.cmd.Process.Pid)), c.stop, nil
+	}
+	if p.door {
+		env = append(env, "WSGW_DOORS="+doorPath+"="+s.file(doorScript))
+		args = append(args, "--door", doorPath)
+	}
+	g, err := s.startGateway(ctx, cpu, env)
+	if err != nil {
+		return nil, nil, err
+	}
+	return append(args, "--url", g.clients, "--pid", strconv.Itoa(g.cmd.Process.Pid), "--push-key", pushKey, "--stat", g.stat), g.stop, nil
 }
 
 // rows makes the result of all runs.
