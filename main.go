@@ -126,7 +126,7 @@ func serve(ctx context.Context, call *command.Call) error {
 	metrics.AddSource(hub.Fill)
 	metrics.AddSource(gateway.Fill)
 	scripts, err := script.NewHost(script.Options{
-		Gateway: gateway, Hub: hub, Timeout: c.DoorsTimeout, HTTPAllow: c.DoorsHTTPAllow, Redis: config.PlainMap(c.Redis),
+		Gateway: gateway, Hub: hub, Timeout: c.DoorsTimeout, Wait: c.DoorsWait, HTTPAllow: c.DoorsHTTPAllow, Redis: config.PlainMap(c.Redis),
 		Option: config.PlainMap(c.DoorsOptions), States: c.DoorsStates,
 		QueueTopics: c.DoorsQueueTopics, QueueItems: c.DoorsQueueItems, QueueBytes: int(c.DoorsQueueBytes),
 		Logger: l, Metrics: metrics,

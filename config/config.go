@@ -88,6 +88,7 @@ type Config struct {
 	DoorsHTTPAllow   []netip.Prefix    `env:"DOORS_HTTP_ALLOW" doc:"networks that scripts may reach by HTTP beside public addresses and loopback"`
 	DoorsOptions     map[string]Secret `env:"DOORS_OPTIONS" doc:"what scripts read with mix.server.option, as name=value"`
 	DoorsTimeout     time.Duration     `env:"DOORS_TIMEOUT" envDefault:"50ms" allowed:"1ms..10s" doc:"running time of one call of a script"`
+	DoorsWait        time.Duration     `env:"DOORS_WAIT" envDefault:"10s" allowed:"10ms..10m" doc:"waiting time of one call of a script, for HTTP, Redis and context values together"`
 	DoorsStates      int               `env:"DOORS_STATES" envDefault:"128" allowed:"1..65536" doc:"Lua virtual machines of one door, of about 80 KB each; more calls wait"`
 	DoorsQueueTopics int               `env:"DOORS_QUEUE_TOPICS" envDefault:"100" allowed:"1..1000000" doc:"topics of mix.queue"`
 	DoorsQueueItems  int               `env:"DOORS_QUEUE_ITEMS" envDefault:"2000" allowed:"1..10000000" doc:"items that wait in one topic of mix.queue"`

@@ -47,6 +47,7 @@ const (
 	ReasonHistoryMemory      = "history_memory"      // all logs together: each time that they had to forget something
 	ReasonMemory             = "memory"              // the process
 	ReasonScriptTime         = "script_time"         // running time of one call into a script
+	ReasonScriptWait         = "script_wait"         // time that one call into a script waits for others
 	ReasonScriptMemory       = "script_memory"       // what one call into a script makes
 	ReasonScriptHost         = "script_host"         // an address that a script may not reach
 	ReasonScriptQueue        = "script_queue"        // what a script pushes to a queue for backends, and topics that they pop
@@ -62,7 +63,7 @@ var reasons = []string{
 	ReasonPushKey, ReasonPushKeyFailures, ReasonPushRate, ReasonPushBody, ReasonPushBodyTime,
 	ReasonPushText, ReasonPushBatch, ReasonPushHost, ReasonPushBacklog, ReasonPushIdempotency,
 	ReasonCallUnavailable, ReasonHistoryMemory, ReasonMemory,
-	ReasonScriptTime, ReasonScriptMemory, ReasonScriptHost, ReasonScriptQueue,
+	ReasonScriptTime, ReasonScriptWait, ReasonScriptMemory, ReasonScriptHost, ReasonScriptQueue,
 	ReasonStatKey, ReasonStatViewers,
 }
 

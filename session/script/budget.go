@@ -8,10 +8,11 @@ import (
 	lua "github.com/yuin/gopher-lua"
 )
 
-// What ends a call that takes too much. A script cannot catch them: pcall returns, and the
-// next instruction raises the error again.
+// What ends a call that takes too much. A script cannot catch them: what catches errors raises
+// these again.
 var (
 	errTime   = errors.New("running time exceeded")
+	errWait   = errors.New("waiting time exceeded")
 	errMemory = errors.New("memory limit exceeded")
 )
 
@@ -51,6 +52,7 @@ func init() {
 // used by one goroutine only, the one that runs the state.
 type budget struct {
 	limit time.Duration
+	wait  time.Duration // what is left of the time for waiting
 
 	steps   uint32        // instructions, and their like in library functions
 	last    time.Duration // when the clock was read last
@@ -58,12 +60,12 @@ type budget struct {
 	looked  time.Duration // of ran, when the heap was looked at last
 	heap    uint64        // the heap's size when the call had run for heapEvery
 	charged int           // bytes
-	err     error         // errTime or errMemory once the budget is used up
+	err     error         // errTime, errWait or errMemory once the budget is used up
 }
 
-// start begins a new call.
-func (b *budget) start(limit time.Duration) {
-	*b = budget{limit: limit, last: time.Since(epoch)}
+// start begins a new call, which may run for limit and wait for wait.
+func (b *budget) start(limit, wait time.Duration) {
+	*b = budget{limit: limit, wait: wait, last: time.Since(epoch)}
 }
 
 // pause leaves out the time until resume.
@@ -133,6 +135,14 @@ func (b *budget) charge(L *lua.LState, n int) {
 func (b *budget) mustStep(L *lua.LState) {
 	if !b.step() {
 		L.RaiseError("%s", b.err.Error())
+	}
+}
+
+// waited accounts for d of waiting, and raises an error in L if nothing is left.
+func (b *budget) waited(L *lua.LState, d time.Duration) {
+	if b.wait -= d; b.wait <= 0 {
+		b.err = errWait
+		L.RaiseError("%s", errWait.Error())
 	}
 }
 

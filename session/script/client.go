@@ -1,6 +1,7 @@
 package script
 
 import (
+	"context"
 	"errors"
 	"math"
 	"net/http"
@@ -325,10 +326,8 @@ func (c *client) notify() {
 	}
 }
 
-// await returns a context value, waiting until there is one; nil after waitValue.
-func (c *client) await(key string) lua.LValue {
-	timeout := time.NewTimer(waitValue)
-	defer timeout.Stop()
+// await returns a context value, waiting until there is one; nil if ctx is done before.
+func (c *client) await(ctx context.Context, key string) lua.LValue {
 	for {
 		c.mu.Lock()
 		v := c.get(key)
@@ -342,9 +341,7 @@ func (c *client) await(key string) lua.LValue {
 		}
 		select {
 		case <-changed:
-		case <-timeout.C:
-			return lua.LNil
-		case <-c.door.host.waits.Done():
+		case <-ctx.Done():
 			return lua.LNil
 		}
 	}

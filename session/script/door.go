@@ -114,7 +114,7 @@ func (d *Door) call(c *client, prepare func(*state) (*lua.LFunction, []lua.LValu
 		return nil
 	}
 	d.host.enter()
-	ran, err := s.call(c, d.host.opts.Timeout, fn, args...)
+	ran, err := s.call(c, fn, args...)
 	d.host.leave()
 	s.release()
 	if ran > maxHeld {
@@ -137,6 +137,9 @@ func (d *Door) report(c *client, ran time.Duration, err error) {
 	case errors.Is(err, errTime):
 		outcome = "timeout"
 		m.Refused(stat.ReasonScriptTime)
+	case errors.Is(err, errWait):
+		outcome = "timeout"
+		m.Refused(stat.ReasonScriptWait)
 	case errors.Is(err, errMemory):
 		outcome = "error"
 		m.Refused(stat.ReasonScriptMemory)

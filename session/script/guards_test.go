@@ -1,6 +1,9 @@
 package script_test
 
 import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"strings"
 	"testing"
@@ -8,6 +11,7 @@ import (
 
 	"ws-gateway/session"
 	"ws-gateway/session/script"
+	"ws-gateway/stat"
 )
 
 // What would take forever, or all memory, costs its own connection and nothing else: the
@@ -86,6 +90,45 @@ func TestGuardsL01(t *testing.T) {
 			healthy.Receive("ctl")
 			if got := healthy.Next(); got != "fine" {
 				t.Errorf("the healthy connection got %q", got)
+			}
+		})
+	}
+}
+
+// However often a script waits, and for whatever, one call has so much time for it, and the wait
+// that is on is cut short.
+func TestWaitingIsBoundedL01(t *testing.T) {
+	hang := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+	defer hang.Close()
+	redis := startRedis(t)
+	for name, body := range map[string]string{
+		"http":          `mix.http.request("GET", hang)`,
+		"loop of http":  `while true do mix.http.request("GET", hang, {timeout = "1ms"}) end`,
+		"context value": `mix.websocket():wait_context_value("never")`,
+		"redis":         `redis:command("blpop", "nothing", "0")`,
+		"pcall":         `while true do pcall(mix.http.request, "GET", hang) end`,
+		"last word":     `return pcall(mix.http.request, "GET", hang)`,
+		"last xpcall":   `return xpcall(function() mix.http.request("GET", hang) end, print)`,
+		"last resume":   `return coroutine.resume(coroutine.create(function() mix.http.request("GET", hang) end))`,
+		"coroutine":     `while true do coroutine.resume(coroutine.create(function() mix.http.request("GET", hang) end)) end`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := stat.New(stat.Options{})
+			f := start(t, fmt.Sprintf("local hang, redis = %q, mix.redis.connection() function on_message(msg) %s end", hang.URL, body),
+				script.Options{Timeout: time.Minute, Wait: 50 * time.Millisecond, Redis: map[string]string{"default": redis}, Metrics: m})
+			began := time.Now()
+			if _, code := f.ask("x"); code != session.CloseInternal {
+				t.Errorf("close code %d, want 1011", code)
+			}
+			if took := time.Since(began); took >= 3*time.Second { // what one wait may take
+				t.Errorf("ended after %v", took)
+			}
+			if log := f.log.String(); !strings.Contains(log, "waiting time exceeded: door.lua:1: ") {
+				t.Errorf("log does not say what was exceeded and the line:\n%s", log)
+			}
+			refused, timeouts := metric(t, m, "wsgateway_refused_total", stat.ReasonScriptWait), metric(t, m, "wsgateway_script_duration_seconds_count", "timeout")
+			if refused != 1 || timeouts != 1 {
+				t.Errorf("counted %v refusals and %v timeouts, want 1 and 1", refused, timeouts)
 			}
 		})
 	}

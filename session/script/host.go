@@ -41,6 +41,7 @@ type Options struct {
 	Metrics *stat.Metrics // nil: none
 
 	Timeout   time.Duration     // running time of one call; 0: 50 ms
+	Wait      time.Duration     // waiting time of one call; 0: 10 s
 	States    int               // virtual machines of one door, each of about 80 KB; 0: 128
 	HTTPAllow []netip.Prefix    // what mix.http may reach beside public addresses and loopback
 	Redis     map[string]string // name -> redis:// URL, for mix.redis.connection
@@ -76,6 +77,7 @@ func NewHost(opts Options) (*Host, error) {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
 	opts.Timeout = cmp.Or(opts.Timeout, 50*time.Millisecond)
+	opts.Wait = cmp.Or(opts.Wait, 10*time.Second)
 	opts.States = cmp.Or(opts.States, 128)
 	opts.QueueTopics = cmp.Or(opts.QueueTopics, 100)
 	opts.QueueItems = cmp.Or(opts.QueueItems, 2000)

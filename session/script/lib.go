@@ -31,6 +31,14 @@ func (s *state) openLibs() {
 		"setmetatable":   s.setmetatable,
 		"type":           typeOf,
 	})
+	for _, name := range []string{"pcall", "xpcall"} {
+		protected := L.GetGlobal(name).(*lua.LFunction).GFunction
+		L.SetGlobal(name, L.NewFunction(func(L *lua.LState) int {
+			n := protected(L)
+			s.b.mustStep(L)
+			return n
+		}))
+	}
 	L.SetFuncs(L.GetGlobal("table").(*lua.LTable), map[string]lua.LGFunction{
 		"concat": s.tableConcat,
 		"insert": s.tableInsert,
@@ -321,6 +329,7 @@ func (s *state) coResume(L *lua.LState, resume lua.LValue) int {
 	n := L.GetTop()
 	L.Insert(resume, 1)
 	L.Call(n, lua.MultRet)
+	s.b.mustStep(L)
 	return L.GetTop()
 }
 

@@ -107,9 +107,7 @@ func (s *state) httpRequest(L *lua.LState) int {
 	}
 	var resp *http.Response
 	var body []byte
-	s.wait(func() {
-		ctx, cancel := context.WithTimeout(s.door.host.waits, timeout)
-		defer cancel()
+	s.wait(L, timeout, func(ctx context.Context) {
 		if resp, err = s.door.host.http.client.Do(req.WithContext(ctx)); err != nil {
 			return
 		}

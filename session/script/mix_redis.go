@@ -104,9 +104,7 @@ func (s *state) redisCommand(L *lua.LState) int {
 	}
 	var reply any
 	var err error
-	s.wait(func() {
-		ctx, cancel := context.WithTimeout(s.door.host.waits, maxWait)
-		defer cancel()
+	s.wait(L, maxWait, func(ctx context.Context) {
 		reply, err = client.Do(ctx, args...).Result()
 	})
 	if err != nil && !errors.Is(err, redis.Nil) {

@@ -85,7 +85,7 @@ func (s *state) connWaitContextValue(L *lua.LState) int {
 	c, key := s.serving(L), L.CheckString(2)
 	v := c.value(key)
 	if v == lua.LNil {
-		s.wait(func() { v = c.await(key) })
+		s.wait(L, waitValue, func(ctx context.Context) { v = c.await(ctx, key) })
 	}
 	L.Push(v)
 	return 1

@@ -69,7 +69,7 @@ func newLoader(t testing.TB) *state {
 	s := &state{L: lua.NewState(lua.Options{SkipOpenLibs: true}), door: &Door{host: h, logger: h.opts.Logger}, loaded: make(map[string]lua.LValue)}
 	s.openLibs()
 	s.L.SetContext(&s.b)
-	s.b.start(loadTime)
+	s.b.start(loadTime, 0)
 	return s
 }
 

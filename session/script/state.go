@@ -1,6 +1,7 @@
 package script
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -68,7 +69,7 @@ func newState(d *Door, p *program) (*state, error) {
 	s.hold = func(start func()) { s.held = append(s.held, start) }
 	s.openLibs()
 	s.L.SetContext(&s.b)
-	s.b.start(loadTime)
+	s.b.start(loadTime, 0)
 	s.L.Push(s.L.NewFunction(func(L *lua.LState) int {
 		s.run(L, p.entry)
 		return 0
@@ -166,9 +167,9 @@ func (s *state) require(L *lua.LState) int {
 
 // call runs fn for c and puts the state back to what it was before. It reports how long fn
 // ran.
-func (s *state) call(c *client, limit time.Duration, fn *lua.LFunction, args ...lua.LValue) (time.Duration, error) {
+func (s *state) call(c *client, fn *lua.LFunction, args ...lua.LValue) (time.Duration, error) {
 	s.client = c
-	s.b.start(limit)
+	s.b.start(s.door.host.opts.Timeout, s.door.host.opts.Wait)
 	err := s.failure(s.L.CallByParam(lua.P{Fn: fn, Protect: true}, args...))
 	s.b.clock()
 	s.client = nil
@@ -213,8 +214,8 @@ func described(err *lua.ApiError) string {
 	return string(text)
 }
 
-// failure returns what went wrong in a call that ended with err. errTime and errMemory are
-// wrapped.
+// failure returns what went wrong in a call that ended with err. errTime, errWait and
+// errMemory are wrapped.
 func (s *state) failure(err error) error {
 	if err == nil && s.b.err == nil {
 		return nil
@@ -245,13 +246,23 @@ func reusable(err error) bool {
 	return errors.As(err, &e)
 }
 
-// wait runs f, which may block; that time does not count, and others may run meanwhile.
-func (s *state) wait(f func()) {
+// wait runs f, which may block until ctx is done: for limit, or for what is left of the call's
+// time for waiting, or until the host is interrupted. It does not count as running, and others may
+// run meanwhile. With no time left it raises an error in L.
+func (s *state) wait(L *lua.LState, limit time.Duration, f func(ctx context.Context)) {
+	var waited time.Duration
 	s.b.pause()
 	s.door.host.leave()
-	s.client.session.Wait(f)
+	s.client.session.Wait(func() {
+		began := time.Now()
+		ctx, cancel := context.WithTimeout(s.door.host.waits, min(limit, s.b.wait))
+		defer cancel()
+		f(ctx)
+		waited = time.Since(began)
+	})
 	s.door.host.enter()
 	s.b.resume()
+	s.b.waited(L, waited)
 }
 
 func (s *state) logger() *slog.Logger { return s.door.logger }
