@@ -78,6 +78,7 @@ func (q *queues) push(it item) (int, error) {
 		return 0, err
 	}
 	if len(t.items) >= q.maxItems || q.bytes+len(it.data) > q.maxBytes {
+		q.tidy(it.topic, t)
 		return 0, errQueueFull
 	}
 	q.pushed++
@@ -213,6 +214,7 @@ func (q *queues) give(c *consumer, it item) bool {
 	return err == nil
 }
 
+// tidy drops a topic that is not needed; q.mu is held.
 func (q *queues) tidy(name string, t *topic) {
 	if len(t.items) == 0 && len(t.consumers) == 0 {
 		delete(q.topics, name)
