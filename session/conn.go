@@ -60,8 +60,8 @@ type Sending struct {
 
 // A Waiter is a [Conn] that has few places for the functions that Receive returns.
 type Waiter interface {
-	// Wait calls f, which waits for something that needs none of this process's time, and
-	// gives the caller's place to another function until f returns.
+	// Wait calls f, which waits for something that needs none of this process's time. If the
+	// caller is such a function, another has its place until f returns.
 	Wait(f func())
 }
 

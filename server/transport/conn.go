@@ -25,7 +25,7 @@ type conn struct {
 	place   uint32        // in the roster; guarded by roster.mu
 	async   bool          // link.write takes nothing, so there is no use in calling it
 
-	mu      sync.Mutex // watchlist.mu may be taken under it, nothing else; it guards all below
+	mu      sync.Mutex // watchlist.mu and workers.mu may be taken under it, nothing else; it guards all below
 	closeBy uint32     // tick at which a closing connection is cut; 0: not yet
 	code    session.CloseCode
 	state   connState
@@ -243,7 +243,16 @@ func (c *conn) Drained(f func()) {
 }
 
 // Wait implements [session.Waiter].
-func (c *conn) Wait(f func()) { c.link.wait(f) }
+func (c *conn) Wait(f func()) {
+	c.mu.Lock()
+	busy := c.busy
+	c.mu.Unlock()
+	if busy {
+		c.link.wait(f)
+	} else {
+		f()
+	}
+}
 
 // later has f called on a goroutine that may wait. A panic costs this connection only.
 func (c *conn) later(f func()) {

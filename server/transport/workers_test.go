@@ -71,6 +71,38 @@ func TestWorkersWait(t *testing.T) {
 	})
 }
 
+// An office is a link whose functions are the workers' tasks.
+type office struct {
+	link
+	workers *workers
+}
+
+func (o office) wait(f func()) { o.workers.wait(f) }
+
+// Who waits in a handshake, or once the connection is gone, has no place to give to another.
+func TestWaitWithoutAPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := workers{max: 1}
+		gate := make(chan struct{})
+		var running atomic.Int32
+		c := &conn{link: office{workers: &w}}
+		c.Wait(func() {
+			for range 2 {
+				w.run(task{f: func() {
+					running.Add(1)
+					<-gate
+				}})
+			}
+			synctest.Wait()
+			if n := running.Load(); n != 1 {
+				t.Errorf("%d tasks run at the same time, want 1", n)
+			}
+		})
+		close(gate)
+		w.wg.Wait()
+	})
+}
+
 // A wire is a link that takes everything.
 type wire struct {
 	link
