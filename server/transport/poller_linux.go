@@ -98,7 +98,8 @@ func newPoller(t *Transport, table *table) (*poller, error) {
 	return p, nil
 }
 
-// run handles events until the poller is stopped.
+// run handles events until the poller is stopped. Where it cannot go on it panics: nobody else
+// would read its connections, or close them.
 func (p *poller) run() {
 	defer p.file.Close()
 	raw, err := p.file.SyscallConn()
@@ -125,8 +126,7 @@ func (p *poller) run() {
 				return
 			}
 		default:
-			p.t.log.Error("poller has stopped", "err", err)
-			return
+			panic("transport: poll: " + err.Error())
 		}
 	}
 }
@@ -135,8 +135,12 @@ func (p *poller) run() {
 func (p *poller) poll() int {
 	for {
 		n, _, errno := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(p.epoll), uintptr(unsafe.Pointer(&p.events)), uintptr(len(p.events)), 0, 0, 0)
-		if errno != syscall.EINTR {
+		switch errno {
+		case 0:
 			return int(n)
+		case syscall.EINTR:
+		default:
+			panic("transport: epoll_pwait: " + errno.Error())
 		}
 	}
 }
