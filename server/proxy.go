@@ -30,24 +30,32 @@ func NewProxies(trusted []netip.Prefix, logger *slog.Logger) *Proxies {
 // trusted proxy, the rightmost address of X-Forwarded-For that is not one. What stands
 // further left is the client's own claim. IPv4 comes as IPv4, and without a zone; the zero
 // Addr stands for a peer that has none, for whoever comes through a proxy on this machine
-// that is not trusted, and for a peer on this machine that asks for another host: its name may
-// have been rebound by a web page that wants to be taken for local.
+// that is not trusted, and for a client on this machine that asks for another host: its name
+// may have been rebound by a web page that wants to be taken for local.
 func (p *Proxies) Remote(r *http.Request) netip.Addr {
-	remote := peer.Addr(r)
-	if p == nil {
-		return remote
+	remote := p.client(r)
+	if remote.IsLoopback() && !peer.IsThisMachine(r.Host) {
+		return netip.Addr{}
 	}
-	hops := r.Header["X-Forwarded-For"]
+	return remote
+}
+
+// client is Remote, whatever host r asks for.
+func (p *Proxies) client(r *http.Request) netip.Addr {
+	remote := peer.Addr(r)
 	if !p.trusts(remote) {
-		forwarded := peer.Forwarded(r.Header) != ""
-		if forwarded && !p.warned.Swap(true) {
+		if peer.Forwarded(r.Header) == "" {
+			return remote
+		}
+		if p != nil && !p.warned.Swap(true) {
 			p.log.Warn("forwarded address ignored: if the peer is your proxy, add it to WSGW_TRUSTED_PROXIES", "peer", remote)
 		}
-		if remote.IsLoopback() && (forwarded || !peer.IsThisMachine(r.Host)) {
+		if remote.IsLoopback() {
 			return netip.Addr{} // it speaks for anybody, who must not be taken for local
 		}
 		return remote
 	}
+	hops := r.Header["X-Forwarded-For"]
 	for i := len(hops) - 1; i >= 0; i-- {
 		for rest, more := hops[i], true; more; {
 			var hop string
@@ -70,6 +78,9 @@ func (p *Proxies) Remote(r *http.Request) netip.Addr {
 }
 
 func (p *Proxies) trusts(a netip.Addr) bool {
+	if p == nil {
+		return false
+	}
 	for _, network := range p.trusted {
 		if network.Contains(a) {
 			return true

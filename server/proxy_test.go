@@ -24,7 +24,7 @@ import (
 func TestX01ForwardedFor(t *testing.T) {
 	var log syncBuffer
 	proxies := server.NewProxies([]netip.Prefix{
-		netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::/32"),
+		netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("127.0.0.2/32"), netip.MustParsePrefix("2001:db8::/32"),
 	}, slog.New(slog.NewTextHandler(&log, nil)))
 	for _, c := range []struct {
 		name, peer string
@@ -49,7 +49,10 @@ func TestX01ForwardedFor(t *testing.T) {
 		{"C05 zone", "[fe80::1%eth0]:1", nil, "fe80::1"},
 		{"A11 a proxy on this machine that is not trusted", "127.0.0.1:1", []string{"192.0.2.1"}, "invalid IP"},
 		{"somebody on this machine", "127.0.0.1:1", nil, "127.0.0.1"},
+		{"somebody on this machine, through a proxy there", "127.0.0.2:1", []string{"127.0.0.1"}, "127.0.0.1"},
 		{"U03 name that was rebound to this machine", "127.0.0.1:1", nil, "invalid IP"},
+		{"U03 name that was rebound to where a proxy is", "127.0.0.2:1", nil, "invalid IP"},
+		{"U03 name that was rebound to a proxy", "127.0.0.2:1", []string{"127.0.0.1"}, "invalid IP"},
 		{"no TCP", "@", []string{"192.0.2.1"}, "invalid IP"},
 	} {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
@@ -72,6 +75,10 @@ func TestX01ForwardedFor(t *testing.T) {
 	r.Header.Set("X-Forwarded-For", "198.51.100.7")
 	if got := none.Remote(r).String(); got != "192.0.2.1" {
 		t.Errorf("no proxies: %s", got)
+	}
+	r.RemoteAddr, r.Host = "127.0.0.1:1", "127.0.0.1:5000"
+	if got := none.Remote(r); got.IsValid() {
+		t.Errorf("no proxies, and one on this machine that is not trusted: %s", got)
 	}
 }
 
