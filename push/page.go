@@ -208,14 +208,13 @@ func (ps *pages) drop(p *page) {
 }
 
 // newest returns the offset behind which the last n messages of p that are in r come, and how many
-// these are; without any it is r.Upto. ok is false if p does not go as far as r.
+// these are. ok is false if p does not go as far as r.
 func (ps *pages) newest(p *page, r Range, n int) (after uint64, found int, ok bool) {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	if p.end < r.Upto {
 		return 0, 0, false
 	}
-	after = r.Upto
 	for _, m := range slices.Backward(p.messages) {
 		if found < n && m.Offset <= r.Upto && m.visible(r.Member) {
 			after = m.Offset - 1

@@ -220,6 +220,35 @@ func TestH04LastSharesItsReads(t *testing.T) {
 	}
 }
 
+// Among many messages of others there may be none for who asks, or fewer in the pages that are
+// looked at than it wants.
+func TestNewestAmongOthers(t *testing.T) {
+	for name, c := range map[string]struct {
+		mine func(offset int) bool
+		live int
+		want uint64 // at most
+	}{
+		"none": {func(int) bool { return false }, 0, 700},
+		"few":  {func(offset int) bool { return offset%10 == 0 }, 90, 260},
+	} {
+		t.Run(name, func(t *testing.T) {
+			paged(t, 10_000, func(t *testing.T, h *push.Hub, _ *countedLog) {
+				for i := range 700 + c.live {
+					member := int64(7)
+					if i >= 700 || c.mine(i+1) {
+						member = push.Everybody
+					}
+					publish(t, h, "match", member, "x")
+				}
+				at, err := h.Newest(t.Context(), push.Range{App: "match", Member: push.Everybody, Upto: 700}, 80)
+				if err != nil || at.Offset > c.want || c.live == 0 && at.Offset < c.want {
+					t.Errorf("behind %d, %v, want %d", at.Offset, err, c.want)
+				}
+			})
+		})
+	}
+}
+
 // Those that were away for too long share what tells them so.
 func TestH04LateResumesShareTheirReads(t *testing.T) {
 	paged(t, 100, func(t *testing.T, h *push.Hub, l *countedLog) {

@@ -76,7 +76,9 @@ func (h *Hub) Newest(ctx context.Context, r Range, n int) (Position, error) {
 		if !ok {
 			continue
 		}
-		at.Offset, left = after, left-found
+		if found > 0 {
+			at.Offset, left = after, left-found
+		}
 		if left == 0 || p.start == 0 {
 			return at, nil
 		}
@@ -84,7 +86,7 @@ func (h *Hub) Newest(ctx context.Context, r Range, n int) (Position, error) {
 	}
 	page, err := h.log.Since(ctx, Query{App: r.App, Member: r.Member, Last: n})
 	if err == nil && len(page.Messages) > 0 {
-		at.Offset = min(r.Upto, page.Messages[0].Offset-1)
+		at.Offset = min(at.Offset, page.Messages[0].Offset-1) // the newest may be live
 	}
 	return at, err
 }
