@@ -128,6 +128,7 @@ func serve(ctx context.Context, call *command.Call) error {
 	scripts, err := script.NewHost(script.Options{
 		Gateway: gateway, Hub: hub, Timeout: c.DoorsTimeout, Wait: c.DoorsWait, HTTPAllow: c.DoorsHTTPAllow, Redis: config.PlainMap(c.Redis),
 		Option: config.PlainMap(c.DoorsOptions), States: c.DoorsStates,
+		HTTPBytes: int(c.DoorsHTTPBytes), ContextKeys: c.DoorsContextKeys, ContextBytes: int(c.DoorsContextBytes),
 		QueueTopics: c.DoorsQueueTopics, QueueItems: c.DoorsQueueItems, QueueBytes: int(c.DoorsQueueBytes),
 		Logger: l, Metrics: metrics,
 	})

@@ -84,16 +84,19 @@ type Config struct {
 	StateDir      string `env:"STATE_DIR" doc:"directory that keeps the logs over an orderly restart, so that clients resume"`
 	Durability    string `env:"DURABILITY" envDefault:"memory" doc:"what the 202 to a push promises: memory only; disk and quorum need a cluster, which this build does not have"`
 
-	Doors            map[string]string `env:"DOORS" doc:"doors, as /path=script.lua"`
-	DoorsHTTPAllow   []netip.Prefix    `env:"DOORS_HTTP_ALLOW" doc:"networks that scripts may reach by HTTP beside public addresses and loopback"`
-	DoorsOptions     map[string]Secret `env:"DOORS_OPTIONS" doc:"what scripts read with mix.server.option, as name=value"`
-	DoorsTimeout     time.Duration     `env:"DOORS_TIMEOUT" envDefault:"50ms" allowed:"1ms..10s" doc:"running time of one call of a script"`
-	DoorsWait        time.Duration     `env:"DOORS_WAIT" envDefault:"10s" allowed:"10ms..10m" doc:"waiting time of one call of a script, for HTTP, Redis and context values together"`
-	DoorsStates      int               `env:"DOORS_STATES" envDefault:"128" allowed:"1..65536" doc:"Lua virtual machines of one door, of about 80 KB each; more calls wait"`
-	DoorsQueueTopics int               `env:"DOORS_QUEUE_TOPICS" envDefault:"100" allowed:"1..1000000" doc:"topics of mix.queue"`
-	DoorsQueueItems  int               `env:"DOORS_QUEUE_ITEMS" envDefault:"2000" allowed:"1..10000000" doc:"items that wait in one topic of mix.queue"`
-	DoorsQueueBytes  Bytes             `env:"DOORS_QUEUE_BYTES" envDefault:"64MiB" allowed:"1KiB.." doc:"memory for all topics of mix.queue"`
-	Redis            map[string]Secret `env:"REDIS" doc:"Redis servers for scripts, as name=redis://host:6379"`
+	Doors             map[string]string `env:"DOORS" doc:"doors, as /path=script.lua"`
+	DoorsHTTPAllow    []netip.Prefix    `env:"DOORS_HTTP_ALLOW" doc:"networks that scripts may reach by HTTP beside public addresses and loopback"`
+	DoorsOptions      map[string]Secret `env:"DOORS_OPTIONS" doc:"what scripts read with mix.server.option, as name=value"`
+	DoorsTimeout      time.Duration     `env:"DOORS_TIMEOUT" envDefault:"50ms" allowed:"1ms..10s" doc:"running time of one call of a script"`
+	DoorsWait         time.Duration     `env:"DOORS_WAIT" envDefault:"10s" allowed:"10ms..10m" doc:"waiting time of one call of a script, for HTTP, Redis and context values together"`
+	DoorsStates       int               `env:"DOORS_STATES" envDefault:"128" allowed:"1..65536" doc:"Lua virtual machines of one door, of about 80 KB each; more calls wait"`
+	DoorsHTTPBytes    Bytes             `env:"DOORS_HTTP_BYTES" envDefault:"64KiB" allowed:"1KiB..1MiB" doc:"size of one answer to mix.http"`
+	DoorsContextKeys  int               `env:"DOORS_CONTEXT_KEYS" envDefault:"128" allowed:"1..4096" doc:"values that a script may keep for one connection"`
+	DoorsContextBytes Bytes             `env:"DOORS_CONTEXT_BYTES" envDefault:"64KiB" allowed:"1KiB..1MiB" doc:"size of all values kept for one connection"`
+	DoorsQueueTopics  int               `env:"DOORS_QUEUE_TOPICS" envDefault:"100" allowed:"1..1000000" doc:"topics of mix.queue"`
+	DoorsQueueItems   int               `env:"DOORS_QUEUE_ITEMS" envDefault:"2000" allowed:"1..10000000" doc:"items that wait in one topic of mix.queue"`
+	DoorsQueueBytes   Bytes             `env:"DOORS_QUEUE_BYTES" envDefault:"64MiB" allowed:"1KiB.." doc:"memory for all topics of mix.queue"`
+	Redis             map[string]Secret `env:"REDIS" doc:"Redis servers for scripts, as name=redis://host:6379"`
 
 	DrainDelay  time.Duration `env:"DRAIN_DELAY" envDefault:"0s" allowed:"0s..1h" doc:"time between not ready and not accepting, at a stop"`
 	DrainWindow time.Duration `env:"DRAIN_WINDOW" envDefault:"10s" allowed:"0s..1h" doc:"time over which the sessions are closed, at a stop"`

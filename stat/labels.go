@@ -50,6 +50,8 @@ const (
 	ReasonScriptWait         = "script_wait"         // time that one call into a script waits for others
 	ReasonScriptMemory       = "script_memory"       // what one call into a script makes
 	ReasonScriptHost         = "script_host"         // an address that a script may not reach
+	ReasonScriptAnswer       = "script_answer"       // the size of an HTTP answer to a script
+	ReasonScriptContext      = "script_context"      // what is kept for one connection of a script
 	ReasonScriptQueue        = "script_queue"        // what a script pushes to a queue for backends, and topics that they pop
 	ReasonStatKey            = "stat_key"            // a request to the stat server without its key
 	ReasonStatViewers        = "stat_viewers"        // viewers of the live stream at once
@@ -63,7 +65,8 @@ var reasons = []string{
 	ReasonPushKey, ReasonPushKeyFailures, ReasonPushRate, ReasonPushBody, ReasonPushBodyTime,
 	ReasonPushText, ReasonPushBatch, ReasonPushHost, ReasonPushBacklog, ReasonPushIdempotency,
 	ReasonCallUnavailable, ReasonHistoryMemory, ReasonMemory,
-	ReasonScriptTime, ReasonScriptWait, ReasonScriptMemory, ReasonScriptHost, ReasonScriptQueue,
+	ReasonScriptTime, ReasonScriptWait, ReasonScriptMemory, ReasonScriptHost, ReasonScriptAnswer,
+	ReasonScriptContext, ReasonScriptQueue,
 	ReasonStatKey, ReasonStatViewers,
 }
 

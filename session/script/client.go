@@ -14,13 +14,10 @@ import (
 
 	"ws-gateway/push"
 	"ws-gateway/session"
+	"ws-gateway/stat"
 )
 
 const (
-	// maxContextKeys and maxContextBytes bound what one connection's context may hold. They have
-	// no setting: a script that keeps more for each client needs a store.
-	maxContextKeys  = 128
-	maxContextBytes = 64 << 10
 	// waitValue is how long wait_context_value waits.
 	waitValue = 3 * time.Second
 	// maxMember is the largest member id.
@@ -211,7 +208,7 @@ func (c *client) value(key string) lua.LValue {
 func (c *client) get(key string) lua.LValue {
 	for i := range c.context {
 		if c.context[i].key == key {
-			v, _, _ := copyValue(c.context[i].value, 0)
+			v, _, _ := copyValue(c.context[i].value, 0, c.size)
 			return v
 		}
 	}
@@ -224,7 +221,7 @@ func (c *client) values() *lua.LTable {
 	defer c.mu.Unlock()
 	t := newTable(0, len(c.context))
 	for _, e := range c.context {
-		v, _, _ := copyValue(e.value, 0)
+		v, _, _ := copyValue(e.value, 0, c.size)
 		t.RawSetString(e.key, v)
 	}
 	return t
@@ -255,7 +252,16 @@ var (
 // set stores a copy of v in the context; nil removes the key. A positive integer as uid or
 // member_id makes the session that member's.
 func (c *client) set(key string, v lua.LValue) error {
-	v, size, err := copyValue(v, 0)
+	err := c.store(key, v)
+	if errors.Is(err, errContextFull) {
+		c.door.host.opts.Metrics.Refused(stat.ReasonScriptContext)
+	}
+	return err
+}
+
+// store is set without the count of refusals.
+func (c *client) store(key string, v lua.LValue) error {
+	v, size, err := copyValue(v, 0, c.door.host.opts.ContextBytes)
 	if err != nil {
 		return err
 	}
@@ -288,6 +294,7 @@ func memberID(key string, v lua.LValue) (int64, bool) {
 
 // put stores an entry; c.mu is held.
 func (c *client) put(key string, v lua.LValue, size int) error {
+	o := &c.door.host.opts
 	for i := range c.context {
 		e := &c.context[i]
 		if e.key != key {
@@ -300,7 +307,7 @@ func (c *client) put(key string, v lua.LValue, size int) error {
 			c.context = c.context[:last]
 			return nil
 		}
-		if c.size-e.size+size > maxContextBytes {
+		if c.size-e.size+size > o.ContextBytes {
 			return errContextFull
 		}
 		c.size += size - e.size
@@ -310,7 +317,7 @@ func (c *client) put(key string, v lua.LValue, size int) error {
 	if v == lua.LNil {
 		return nil
 	}
-	if len(c.context) == maxContextKeys || c.size+size > maxContextBytes {
+	if len(c.context) >= o.ContextKeys || c.size+size > o.ContextBytes {
 		return errContextFull
 	}
 	c.context = append(c.context, entry{key, v, size})
@@ -348,8 +355,8 @@ func (c *client) await(ctx context.Context, key string) lua.LValue {
 }
 
 // copyValue returns a deep copy of a value that is made of tables, strings, numbers and
-// booleans only, and its size in bytes, about.
-func copyValue(v lua.LValue, depth int) (lua.LValue, int, error) {
+// booleans only, and its size in bytes, about. One of more than limit bytes need not be copied.
+func copyValue(v lua.LValue, depth, limit int) (lua.LValue, int, error) {
 	const overhead = 16
 	switch v := v.(type) {
 	case *lua.LNilType, lua.LBool, lua.LNumber:
@@ -366,14 +373,14 @@ func copyValue(v lua.LValue, depth int) (lua.LValue, int, error) {
 			if err != nil {
 				return
 			}
-			if size > maxContextBytes {
+			if size > limit {
 				err = errContextFull
 				return
 			}
 			var n int
-			if k, n, err = copyValue(k, maxDepth+1); err == nil { // a key cannot be a table
+			if k, n, err = copyValue(k, maxDepth+1, limit); err == nil { // a key cannot be a table
 				size += n
-				if val, n, err = copyValue(val, depth+1); err == nil {
+				if val, n, err = copyValue(val, depth+1, limit); err == nil {
 					size += n
 					t.RawSet(k, val)
 				}

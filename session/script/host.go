@@ -47,6 +47,10 @@ type Options struct {
 	Redis     map[string]string // name -> redis:// URL, for mix.redis.connection
 	Option    map[string]string // for mix.server.option
 
+	HTTPBytes    int // of one answer to mix.http, 1 MiB at most; 0: 64 KiB
+	ContextKeys  int // of one connection; 0: 128
+	ContextBytes int // of one connection; 0: 64 KiB
+
 	QueueTopics int // of mix.queue; 0: 100
 	QueueItems  int // of one topic; 0: 2000
 	QueueBytes  int // of all topics together; 0: 64 MiB
@@ -79,6 +83,9 @@ func NewHost(opts Options) (*Host, error) {
 	opts.Timeout = cmp.Or(opts.Timeout, 50*time.Millisecond)
 	opts.Wait = cmp.Or(opts.Wait, 10*time.Second)
 	opts.States = cmp.Or(opts.States, 128)
+	opts.HTTPBytes = cmp.Or(opts.HTTPBytes, 64<<10)
+	opts.ContextKeys = cmp.Or(opts.ContextKeys, 128)
+	opts.ContextBytes = cmp.Or(opts.ContextBytes, 64<<10)
 	opts.QueueTopics = cmp.Or(opts.QueueTopics, 100)
 	opts.QueueItems = cmp.Or(opts.QueueItems, 2000)
 	opts.QueueBytes = cmp.Or(opts.QueueBytes, 64<<20)

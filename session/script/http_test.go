@@ -72,6 +72,21 @@ func TestHTTP(t *testing.T) {
 	}
 }
 
+// An answer that is too large counts, and what that is can be set.
+func TestHTTPAnswerSize(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.URL.RawQuery) }))
+	defer s.Close()
+	o := script.Options{HTTPBytes: 4, Metrics: stat.New(stat.Options{})}
+	for answer, want := range map[string]string{"1234": "4nil", "12345": "nilanswer is larger than 4 bytes"} {
+		if got := fetch(t, s.URL+"?"+answer, `local r, err = mix.http.request("GET", url) return tostring(r and r.body_size) .. tostring(err)`, o); got != want {
+			t.Errorf("%s: %s, want %s", answer, got, want)
+		}
+	}
+	if got := metric(t, o.Metrics, "wsgateway_refused_total", stat.ReasonScriptAnswer); got != 1 {
+		t.Errorf("refusals counted: %v, want 1", got)
+	}
+}
+
 // What is not public must be listed; link-local addresses are refused whatever is listed.
 // N02: a script that asks for ever holds up no stop, in the middle of a call or at its end.
 func TestInterruptN02(t *testing.T) {

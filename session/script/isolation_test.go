@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"ws-gateway/session/script"
+	"ws-gateway/stat"
 )
 
 // Whatever a call writes outside the connection's context is gone before the next call.
@@ -147,17 +148,41 @@ func TestContext(t *testing.T) {
 }
 
 func TestContextLimits(t *testing.T) {
-	for name, body := range map[string]string{
-		"size":     `mix.websocket():set_context_value("x", ("x"):rep(2^16))`,
-		"in parts": `for i = 1, 100 do mix.websocket():set_context_value("x" .. i, ("x"):rep(2^10)) end`,
-		"keys":     `for i = 1, 129 do mix.websocket():set_context_value("x" .. i, 1) end`,
-		"function": `mix.websocket():set_context_value("x", print)`,
-		"cycle":    `local t = {} t.t = t mix.websocket():set_context_value("x", t)`,
+	for name, c := range map[string]struct {
+		opts    script.Options
+		body    string
+		refused float64
+	}{
+		"size":        {body: `mix.websocket():set_context_value("x", ("x"):rep(2^16))`, refused: 1},
+		"in parts":    {body: `for i = 1, 100 do mix.websocket():set_context_value("x" .. i, ("x"):rep(2^10)) end`, refused: 1},
+		"in a table":  {body: `local t = {} for i = 1, 100 do t[i] = ("x"):rep(2^10) end mix.websocket():set_context({x = t})`, refused: 1},
+		"growing":     {body: `for i = 10, 20 do mix.websocket():set_context_value("x", ("x"):rep(2^i)) end`, refused: 1},
+		"keys":        {body: `for i = 1, 129 do mix.websocket():set_context_value("x" .. i, 1) end`, refused: 1},
+		"set to less": {script.Options{ContextBytes: 1000}, `mix.websocket():set_context_value("x", ("x"):rep(1000))`, 1},
+		"fewer keys":  {script.Options{ContextKeys: 2}, `mix.websocket():set_context({a = 1, b = 2, c = 3})`, 1},
+		"function":    {body: `mix.websocket():set_context_value("x", print)`},
+		"cycle":       {body: `local t = {} t.t = t mix.websocket():set_context_value("x", t)`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got, _ := run(t, `return (pcall(function() `+body+` end))`); got != "false" {
-				t.Errorf("set: %s, want an error", got)
+			c.opts.Metrics = stat.New(stat.Options{})
+			f := start(t, `function on_message(msg) mix.websocket():send(tostring((pcall(function() `+c.body+` end)))) end`, c.opts)
+			if got, code := f.ask("x"); got != "false" {
+				t.Errorf("set: %q (close code %d), want an error", got, code)
+			}
+			if got := metric(t, c.opts.Metrics, "wsgateway_refused_total", stat.ReasonScriptContext); got != c.refused {
+				t.Errorf("refusals counted: %v, want %v", got, c.refused)
 			}
 		})
 	}
+	t.Run("all of it", func(t *testing.T) {
+		f := start(t, `function on_message(msg)
+			local conn = mix.websocket()
+			for i = 1, 2 do conn:set_context_value("a", ("x"):rep(900)) end
+			conn:set_context_value("b", 1)
+			conn:send(tostring(#conn:context_value("a")))
+		end`, script.Options{ContextKeys: 2, ContextBytes: 1000})
+		if got, code := f.ask("x"); got != "900" {
+			t.Errorf("got %q (close code %d), want 900", got, code)
+		}
+	})
 }

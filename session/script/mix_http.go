@@ -17,13 +17,9 @@ import (
 	"ws-gateway/stat"
 )
 
-// Bounds of a call to a server. Scripts rely on them: they are documented, and have no setting.
-const (
-	// maxWait is how long a script may wait for one answer.
-	maxWait = 3 * time.Second
-	// maxBody is the largest body of an answer.
-	maxBody = 64 << 10
-)
+// maxWait is how long a script may wait for one answer. Scripts rely on it: it is documented, and has
+// no setting.
+const maxWait = 3 * time.Second
 
 // httpClient is what mix.http uses. It follows no redirects and uses no proxy, and checks
 // every address it is about to connect to, after names were resolved.
@@ -107,15 +103,17 @@ func (s *state) httpRequest(L *lua.LState) int {
 	}
 	var resp *http.Response
 	var body []byte
+	limit := s.door.host.opts.HTTPBytes
 	s.wait(L, timeout, func(ctx context.Context) {
 		if resp, err = s.door.host.http.client.Do(req.WithContext(ctx)); err != nil {
 			return
 		}
 		defer resp.Body.Close()
-		body, err = io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
+		body, err = io.ReadAll(io.LimitReader(resp.Body, int64(limit)+1))
 	})
-	if err == nil && len(body) > maxBody {
-		err = fmt.Errorf("answer is larger than %d bytes", maxBody)
+	if err == nil && len(body) > limit {
+		s.door.host.opts.Metrics.Refused(stat.ReasonScriptAnswer)
+		err = fmt.Errorf("answer is larger than %d bytes", limit)
 	}
 	if err != nil {
 		return pushError(L, err)
