@@ -159,7 +159,8 @@ func TestPush(t *testing.T) {
 }
 
 func TestPushAccepts(t *testing.T) {
-	b := newBackend(t, push.HandlerOptions{}, "")
+	metrics := stat.New(stat.Options{})
+	b := newBackend(t, push.HandlerOptions{Metrics: metrics}, "")
 	long := strings.Repeat("ü", 32<<10) // 64 KiB
 	for _, c := range []struct{ name, body, text string }{
 		{"missing member_id is everybody", `{"app":"a","text":"x"}`, "x"},
@@ -181,6 +182,12 @@ func TestPushAccepts(t *testing.T) {
 				t.Errorf("kept %.40q, want %.40q", got, c.text)
 			}
 		})
+	}
+	page, r := httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "http://127.0.0.1/metrics", nil)
+	r.RemoteAddr = "127.0.0.1:1"
+	stat.Handler(t.Context(), stat.HandlerOptions{Metrics: metrics}).ServeHTTP(page, r)
+	if want := "wsgateway_push_unknown_keys_total 3\n"; !strings.Contains(page.Body.String(), want) {
+		t.Errorf("U02: the metrics lack %q", want)
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"ws-gateway/push"
 	"ws-gateway/push/log"
 	"ws-gateway/push/presence"
+	"ws-gateway/stat"
 )
 
 // An inbox is a subscriber that keeps the text of everything it receives.
@@ -359,7 +360,8 @@ func TestEncodedOncePerEncoding(t *testing.T) {
 }
 
 func TestU05BacklogIsRefused(t *testing.T) {
-	h := with(t, "apps: {}", func(o *push.Options) { o.Shards, o.MaxQueueTime = 1, time.Nanosecond })
+	metrics := stat.New(stat.Options{})
+	h := with(t, "apps: {}", func(o *push.Options) { o.Metrics, o.Shards, o.MaxQueueTime = metrics, 1, time.Nanosecond })
 	s, r := subscribe(t, h, "match", -1, 0)
 	s.Start()
 	publish(t, h, "match", -1, "a")
@@ -371,6 +373,9 @@ func TestU05BacklogIsRefused(t *testing.T) {
 	var refused *push.RefusedError
 	if !errors.As(err, &refused) || refused.Status != 429 || refused.RetryAfter <= 0 {
 		t.Errorf("got %v", err)
+	}
+	if n := metrics.Snapshot().Refused[stat.ReasonPushBacklog]; n != 1 {
+		t.Errorf("%d refusals are counted, want 1", n)
 	}
 	close(r.wait)
 	wg.Wait()

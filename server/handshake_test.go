@@ -77,6 +77,7 @@ func TestP07Handshake(t *testing.T) {
 		{"good", "GET / HTTP/1.1\r\n" + goodHandshake, 101, "", [2]string{"Sec-Websocket-Accept", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="}},
 		{"good on /ws", "GET /ws HTTP/1.1\r\n" + goodHandshake, 101, "", [2]string{"Upgrade", "websocket"}},
 		{"lists and case", "GET / HTTP/1.1\r\n" + without("Connection: Upgrade", "Connection: keep-alive, upgrade\r\n"), 101, "", [2]string{}},
+		{"P20 offers compression", "GET / HTTP/1.1\r\n" + goodHandshake + "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n", 101, "", [2]string{"Sec-Websocket-Extensions", ""}},
 		{"a query is nobody's business", "GET /?v=1 HTTP/1.1\r\n" + goodHandshake, 101, "", [2]string{}},
 		{"plain GET", "GET / HTTP/1.1\r\nHost: localhost\r\n", 426, plain, [2]string{"Upgrade", "websocket"}},
 		{"plain GET on /ws", "GET /ws HTTP/1.1\r\nHost: localhost\r\n", 426, plain, [2]string{"Connection", "Upgrade"}},

@@ -16,6 +16,7 @@ import (
 	"ws-gateway/session"
 	"ws-gateway/session/auth"
 	"ws-gateway/session/auth/authtest"
+	"ws-gateway/stat"
 )
 
 // A pipe serves HTTP over connections in memory, so that time in a synctest bubble passes
@@ -81,9 +82,14 @@ func pause(r *http.Request, d time.Duration) bool {
 
 // bubble runs f with a Callback on an endpoint in memory.
 func bubble(t *testing.T, endpoint http.HandlerFunc, f func(*testing.T, *auth.Callback, *authtest.Log)) {
+	measured(t, endpoint, nil, f)
+}
+
+// measured is bubble for a Callback that counts.
+func measured(t *testing.T, endpoint http.HandlerFunc, m *stat.Metrics, f func(*testing.T, *auth.Callback, *authtest.Log)) {
 	synctest.Test(t, func(t *testing.T) {
 		var log authtest.Log
-		b := newCallback(t, auth.CallbackOptions{URL: "http://auth.example/", Dial: servePipe(t, endpoint), Logger: log.Logger()})
+		b := newCallback(t, auth.CallbackOptions{URL: "http://auth.example/", Dial: servePipe(t, endpoint), Logger: log.Logger(), Metrics: m})
 		f(t, b, &log)
 	})
 }
@@ -267,7 +273,8 @@ func TestA10Herd(t *testing.T) {
 				pause(r, c.latency)
 				io.WriteString(w, `{"member_id":42}`)
 			}
-			bubble(t, endpoint, func(t *testing.T, b *auth.Callback, log *authtest.Log) {
+			metrics := stat.New(stat.Options{})
+			measured(t, endpoint, metrics, func(t *testing.T, b *auth.Callback, log *authtest.Log) {
 				go func() { // at the deadline questions replace ones that are given up but not gone
 					time.Sleep(10*time.Second - time.Nanosecond)
 					if n := most.Load(); n != 128 {
@@ -281,8 +288,12 @@ func TestA10Herd(t *testing.T) {
 				if count[refusedIt] != 0 {
 					t.Errorf("%d refused", count[refusedIt])
 				}
-				if n := int(asked.Load()); n > c.clients {
-					t.Errorf("asked %d times by %d clients", n, c.clients)
+				noTurn := int(metrics.Snapshot().Refused[stat.ReasonAuthQueue])
+				if n := int(asked.Load()); n+noTurn > c.clients {
+					t.Errorf("asked %d times by %d clients, of whom %d had no turn", n, c.clients, noTurn)
+				}
+				if want := (c.clients - c.accepted) / 2; noTurn < want || want == 0 && noTurn > 0 { // at the deadline some still get one
+					t.Errorf("%d clients are counted as having had no turn, want at least %d", noTurn, want)
 				}
 				if v, _ := ask(t, b); v != accepted {
 					t.Errorf("afterwards: %s", v)
