@@ -127,19 +127,28 @@ func TestViolations(t *testing.T) {
 	}
 	each(t, func(t *testing.T, kind string) {
 		s := serve(t, kind, transport.Options{}, echo)
+		healthy, _ := s.dial() // in the middle of a message all the time
+		healthy.SetDeadline(noDeadline)
+		healthy.write(masked(1, ""))
+		answered := time.Hour // the quickest answer to a valid close frame
 		for name, test := range tests {
 			t.Run(name, func(t *testing.T) {
 				c, p := s.dial()
-				c.t = t
+				c.t, healthy.t = t, t
 				go io.WriteString(c.Conn, text("before")+test.in) // the server need not read it all
 				c.want(push.OpText, "before")
+				start := time.Now()
 				c.wantClose(test.code)
 				p.wantClosed(t, test.code)
+				if strings.HasPrefix(name, "P06") && test.code != session.CloseProtocolError {
+					answered = min(answered, time.Since(start))
+				}
+				healthy.write(masked(fin, name) + masked(1, ""))
+				healthy.want(push.OpText, name)
 			})
 		}
-		if c, _ := s.dial(); c != nil {
-			c.write(text("alive"))
-			c.want(push.OpText, "alive")
+		if answered > time.Second {
+			t.Errorf("P06: a close frame is answered after %v at best, want within 1s", answered)
 		}
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -428,7 +429,7 @@ func TestSilenceOfOurOwnMaking(t *testing.T) {
 	})
 }
 
-// TestConcurrentWrites is P19: pushes, replies, pongs, pings and a close at once.
+// TestConcurrentWrites is P19: pushes, replies, pongs and pings at once.
 func TestConcurrentWrites(t *testing.T) {
 	each(t, func(t *testing.T, kind string) {
 		s := serve(t, kind, transport.Options{PingInterval: 100 * time.Millisecond, PongTimeout: time.Minute}, echo)
@@ -483,5 +484,67 @@ func TestConcurrentWrites(t *testing.T) {
 		<-done
 		p.conn.Close(1000, "")
 		c.wantClose(1000)
+	})
+}
+
+// TestConcurrentClose is the end of P19: senders go on while the connection is closed. What they
+// were told is sent arrives whole and in order, then the close frame, and nothing behind it.
+func TestConcurrentClose(t *testing.T) {
+	each(t, func(t *testing.T, kind string) {
+		s := serve(t, kind, transport.Options{}, nil)
+		for turn := range 20 {
+			c, p := s.dial()
+			const senders = 8
+			var sent [senders]int
+			var wg sync.WaitGroup
+			for i := range senders {
+				wg.Go(func() {
+					for {
+						switch err := p.conn.Send(push.NewFrame(push.OpText, fmt.Appendf(nil, "%d %d", i, sent[i]))); err {
+						case nil:
+							sent[i]++
+						case session.ErrSlow: // the client is busy
+							runtime.Gosched()
+						case session.ErrClosed:
+							return
+						default:
+							t.Errorf("sender %d: %v", i, err)
+							return
+						}
+					}
+				})
+			}
+			var got [senders]int
+			for n := 0; ; n++ {
+				if n == 10*turn {
+					wg.Go(func() { p.conn.Close(4000+session.CloseCode(turn), "enough") })
+				}
+				op, message, err := c.read()
+				if err != nil {
+					t.Fatalf("turn %d: %v", turn, err)
+				}
+				if op == push.OpClose {
+					if code := closeCode(message); code != 4000+session.CloseCode(turn) {
+						t.Errorf("turn %d: closed with %d", turn, code)
+					}
+					break
+				}
+				var i, number int
+				fmt.Sscanf(message, "%d %d", &i, &number)
+				if number != got[i] {
+					t.Fatalf("turn %d: sender %d's frame %d came after %d others", turn, i, number, got[i])
+				}
+				got[i]++
+			}
+			wg.Wait()
+			if got != sent {
+				t.Errorf("turn %d: %v frames came of %v that were accepted", turn, got, sent)
+			}
+			c.write(closing(4000, ""))
+			if rest, err := io.ReadAll(c.br); len(rest) > 0 || err != nil && !isReset(err) {
+				t.Errorf("turn %d: behind the close frame: %q, %v", turn, rest, err)
+			}
+			c.Close()
+		}
 	})
 }
