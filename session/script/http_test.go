@@ -87,7 +87,6 @@ func TestHTTPAnswerSize(t *testing.T) {
 	}
 }
 
-// What is not public must be listed; link-local addresses are refused whatever is listed.
 // N02: a script that asks for ever holds up no stop, in the middle of a call or at its end.
 func TestInterruptN02(t *testing.T) {
 	asked := make(chan struct{}, 1)
@@ -117,6 +116,7 @@ func TestInterruptN02(t *testing.T) {
 	}
 }
 
+// What is not public must be listed; link-local addresses are refused whatever is listed.
 func TestHTTPAddressesL03(t *testing.T) {
 	const refused = "is not allowed"
 	everything := []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}

@@ -54,7 +54,7 @@ func TestClose(t *testing.T) {
 			local conn = mix.websocket()
 			mix.mesh.publish("closed", conn:context_value("name") .. "," .. tostring(err) .. "," .. tostring(conn:send("x")) .. "," .. tostring(client_id == conn:client_id()))
 		end`, script.Options{})
-	watcher := f.watch("closed")
+	closed := f.watch("closed")
 	for code, want := range map[session.CloseCode]string{
 		session.CloseNormal:   "ann,nil,session: connection is closed,true",
 		session.CloseAbnormal: "ann,connection lost,session: connection is closed,true",
@@ -62,17 +62,26 @@ func TestClose(t *testing.T) {
 		p := f.connect()
 		p.Receive("ann")
 		p.Hangup(code)
-		if got := <-watcher; got != want {
+		if got := closed(); got != want {
 			t.Errorf("on_close after %d: %s, want %s", code, got, want)
 		}
 	}
 }
 
-// watch subscribes to an app at the hub and returns its texts.
-func (f *fixture) watch(app string) <-chan string {
+// watch subscribes to an app at the hub; next waits for its next text.
+func (f *fixture) watch(app string) (next func() string) {
 	texts := make(chan string, 100)
 	f.subscribe(app, func(text string) { texts <- text })
-	return texts
+	return func() string {
+		f.t.Helper()
+		select {
+		case text := <-texts:
+			return text
+		case <-time.After(20 * time.Second):
+			f.t.Fatalf("nothing came for %s", app)
+			return ""
+		}
+	}
 }
 
 func TestMessageTypes(t *testing.T) {
@@ -141,6 +150,7 @@ func TestAnswersLeave(t *testing.T) {
 		t.Error("the call is over")
 	default:
 	}
+	f.host.Interrupt()
 	<-waited
 }
 
@@ -342,7 +352,6 @@ func TestFailuresAreSampled(t *testing.T) {
 	}
 }
 
-// Scripts log under the operator's levels, and print.
 // Whatever a script raises, the log says in which line.
 func TestFailuresHaveALine(t *testing.T) {
 	for body, want := range map[string]string{
@@ -363,6 +372,7 @@ func TestFailuresHaveALine(t *testing.T) {
 	}
 }
 
+// Scripts log under the operator's levels, and print.
 func TestLog(t *testing.T) {
 	f := start(t, `function on_message(msg)
 		print("printed", 1, nil)
