@@ -61,7 +61,7 @@ func TestChurn(t *testing.T) {
 		stop := make(chan struct{})
 		var senders sync.WaitGroup
 		var sent atomic.Int64
-		for range 2 {
+		for _, together := range []bool{false, true} {
 			senders.Go(func() {
 				for {
 					select {
@@ -69,17 +69,24 @@ func TestChurn(t *testing.T) {
 						return
 					default:
 					}
+					var all []session.Sending
 					for _, h := range recent(3 * clients) {
-						n := h.number.Load()
-						if n == 0 {
-							continue
+						if n := h.number.Load(); n != 0 {
+							f := push.NewFrame(push.OpBinary, binary.LittleEndian.AppendUint32(make([]byte, 0, 200), n)[:200])
+							all = append(all, session.Sending{Conn: h.conn, Frame: f})
 						}
-						f := push.NewFrame(push.OpBinary, binary.LittleEndian.AppendUint32(make([]byte, 0, 200), n)[:200])
-						if h.conn.Send(f) == nil {
+					}
+					if len(all) > 0 && together {
+						if g, ok := all[0].Conn.(session.Group); ok {
+							g.SendAll(all)
+						}
+					}
+					for _, s := range all {
+						if s.Frame == nil || s.Conn.Send(s.Frame) == nil {
 							sent.Add(1)
 						}
 						if rand.IntN(500) == 0 {
-							h.conn.Abort(session.CloseRevoked)
+							s.Conn.Abort(session.CloseRevoked)
 						}
 					}
 					runtime.Gosched()
