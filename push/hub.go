@@ -182,9 +182,8 @@ func (h *Hub) check(m *Message, before *apps.App) (*apps.App, error) {
 	if m.Member == 0 || m.Member < Everybody {
 		return nil, BadRequest("member_id must be -1 or positive")
 	}
-	if len(m.Text) > h.opts.MaxText {
-		h.opts.Metrics.Refused(stat.ReasonPushText)
-		return nil, &RefusedError{Status: http.StatusRequestEntityTooLarge, Message: fmt.Sprintf("text is over %d bytes", h.opts.MaxText)}
+	if err := h.CheckText(m.Text); err != nil {
+		return nil, err
 	}
 	app := before
 	if app == nil || app.Name != m.App {
@@ -197,6 +196,16 @@ func (h *Hub) check(m *Message, before *apps.App) (*apps.App, error) {
 		return nil, BadRequest("app is private: member_id must be positive")
 	}
 	return app, nil
+}
+
+// CheckText returns the *RefusedError that Publish would return for a text that is too long, which
+// is counted, and nil for any other.
+func (h *Hub) CheckText(text string) error {
+	if len(text) <= h.opts.MaxText {
+		return nil
+	}
+	h.opts.Metrics.Refused(stat.ReasonPushText)
+	return &RefusedError{Status: http.StatusRequestEntityTooLarge, Message: fmt.Sprintf("text is over %d bytes", h.opts.MaxText)}
 }
 
 // lookup returns the rules of the app called name; the error is a *RefusedError.

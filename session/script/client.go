@@ -130,8 +130,12 @@ func (c *client) call(prepare func(*state) (*lua.LFunction, []lua.LValue)) {
 	}
 }
 
-// send sends data to the client; kind is "text", "binary" or "".
+// send sends to the client what another connection or a backend has for it: no more than may be
+// pushed. kind is "text", "binary" or "".
 func (c *client) send(data, kind string) error {
+	if err := c.door.host.opts.Hub.CheckText(data); err != nil {
+		return err
+	}
 	f, err := newFrame(data, kind)
 	if err != nil {
 		return err
@@ -139,7 +143,7 @@ func (c *client) send(data, kind string) error {
 	return c.session.Send(f)
 }
 
-// answer is send for the call in progress.
+// answer sends what the call in progress has for its own client.
 func (c *client) answer(data, kind string) error {
 	f, err := newFrame(data, kind)
 	if err != nil {

@@ -91,7 +91,7 @@ func (m *Mesh) read(r *http.Request, t take, do func(p params, t take) ([]byte, 
 			m.host.opts.Metrics.Refused(stat.ReasonPushBodyTime)
 			return nil, invalid("the request did not arrive in time")
 		}
-		return nil, invalid("request body: " + err.Error())
+		return nil, invalid("the request did not arrive complete")
 	}
 	if len(body) > maxMeshRequest {
 		m.host.opts.Metrics.Refused(stat.ReasonPushBody)
@@ -215,7 +215,11 @@ func (m *Mesh) send(p params, t take) ([]byte, error) {
 		return nil, &meshError{codeSend, errUnknownClient.Error()}
 	}
 	if err := c.send(data, p.Type); err != nil {
-		return nil, &meshError{codeSend, err.Error()}
+		code := codeSend
+		if errors.As(err, new(*push.RefusedError)) {
+			code = codeInvalid // it is too long
+		}
+		return nil, &meshError{code, told(err)}
 	}
 	return success, nil
 }
@@ -241,7 +245,7 @@ func (m *Mesh) call(p params) ([]byte, error) {
 		return nil, &meshError{codeCall, errUnknownClient.Error()}
 	}
 	if err := do(c); err != nil {
-		return nil, &meshError{codeCall, err.Error()}
+		return nil, &meshError{codeCall, told(err)}
 	}
 	return success, nil
 }

@@ -5,11 +5,15 @@ import (
 	"crypto/sha1"
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
+	"fmt"
 	"log/slog"
 	"net/url"
 	"strings"
 
 	lua "github.com/yuin/gopher-lua"
+
+	"ws-gateway/apps"
 )
 
 // The levels of mix.log.
@@ -56,10 +60,24 @@ func (s *state) openMix() {
 	L.SetGlobal("mix", mix)
 }
 
+// told returns what scripts and backends are told of err: not which of our packages it comes from,
+// nor which rule has refused something, as they may pass it on to a client.
+func told(err error) string {
+	var denied *apps.DeniedError
+	if errors.As(err, &denied) {
+		return fmt.Sprintf("%s %s forbidden", denied.Action, denied.App)
+	}
+	text := err.Error()
+	for _, name := range [...]string{"apps: ", "push: ", "session: "} {
+		text = strings.TrimPrefix(text, name)
+	}
+	return text
+}
+
 // pushError pushes nil and an error message: what functions return that failed.
 func pushError(L *lua.LState, err error) int {
 	L.Push(lua.LNil)
-	L.Push(lua.LString(err.Error()))
+	L.Push(lua.LString(told(err)))
 	return 2
 }
 
@@ -68,7 +86,7 @@ func pushMessage(L *lua.LState, err error) int {
 	if err == nil {
 		L.Push(lua.LNil)
 	} else {
-		L.Push(lua.LString(err.Error()))
+		L.Push(lua.LString(told(err)))
 	}
 	return 1
 }

@@ -163,7 +163,7 @@ func (s *state) meshPublish(L *lua.LState) int {
 	L.Push(lua.LNumber(n))
 	if err != nil {
 		L.Push(lua.LNumber(1))
-		L.Push(lua.LString(err.Error()))
+		L.Push(lua.LString(told(err)))
 		return 3
 	}
 	L.Push(lua.LNumber(0))

@@ -56,8 +56,8 @@ func TestClose(t *testing.T) {
 		end`, script.Options{})
 	closed := f.watch("closed")
 	for code, want := range map[session.CloseCode]string{
-		session.CloseNormal:   "ann,nil,session: connection is closed,true",
-		session.CloseAbnormal: "ann,connection lost,session: connection is closed,true",
+		session.CloseNormal:   "ann,nil,connection is closed,true",
+		session.CloseAbnormal: "ann,connection lost,connection is closed,true",
 	} {
 		p := f.connect()
 		p.Receive("ann")
