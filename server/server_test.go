@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"io"
 	"log/slog"
 	"net"
@@ -10,10 +11,13 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unicode"
 
+	"ws-gateway/push"
 	"ws-gateway/server"
 	"ws-gateway/server/servertest"
 	"ws-gateway/session"
+	"ws-gateway/stat/logging"
 )
 
 // What a client and a backend see of each other, through everything that is real.
@@ -159,6 +163,57 @@ func TestR03Panic(t *testing.T) {
 	}
 	g.Push(`{"app":"match","text":"still here"}`)
 	healthy.Want(`{"app":"match","member_id":-1,"text":"still here"}`)
+}
+
+// M04, X05: nothing that a stranger sends reaches the log raw or at length, and no token does.
+func TestM04StrangersInTheLog(t *testing.T) {
+	const hostile, canary = "\x1b[2J\r\n\u009b31m\u202e\x00time=forged level=ERROR", "canary-52d0"
+	var log syncBuffer
+	g := servertest.Start(t, func(o *servertest.Options) {
+		logger := logging.New(&log, logging.Options{Level: slog.LevelDebug, Format: "text"})
+		o.Server.Logger, o.Session.Logger, o.Transport.Logger, o.Push.Logger, o.Keys.Logger = logger, logger, logger, logger, logger
+		o.Server.Proxies = server.NewProxies(nil, logger)
+	})
+	long := strings.Repeat("x", 60<<10)
+	header := strings.NewReplacer("\r", "", "\n", "", "\x00", "").Replace(hostile)
+	legal := strings.ReplaceAll(header, "\x1b", "")
+	for _, request := range []string{
+		"GET /?token=" + canary + "&" + long[:10<<10] + " HTTP/1.1\r\n" + goodHandshake + "X-Forwarded-For: " + legal + "\r\nCookie: token=" + canary + "\r\nUser-Agent: " + long[:4<<10] + "\r\n\r\n",
+		"GET / HTTP/1.1\r\n" + goodHandshake + "Origin: " + header + "\r\n\r\n",
+		"GET / HTTP/1.1\r\n" + goodHandshake + "Origin: " + legal + "\r\n\r\n",
+		"GET / HTTP/1.1\r\n" + goodHandshake + header + ": x\r\n\r\n",
+		header + " / HTTP/1.1\r\nHost: " + header + "\r\n\r\n",
+		"GET /" + header + " HTTP/1.1\r\n" + goodHandshake + "\r\n",
+		hostile + "\r\n\r\n",
+	} {
+		conn, r := raw(t, g, request)
+		http.ReadResponse(r, nil) // whatever it is
+		conn.Close()
+	}
+	quoted, _ := json.Marshal(hostile)
+	for _, body := range []string{`{"app":` + string(quoted) + `,"text":"x"}`, `{"app":"a","text":"` + canary + `"`, hostile} {
+		g.Push(body, "X-Push-Key", canary)
+		g.Push(body)
+	}
+	c := through(t, g.Server.Addr().String(), "/", "")
+	c.send(push.OpText, `{"member_id":7,"token":"`+canary+`"}`)
+	for _, m := range []string{hostile, `{"app":` + string(quoted) + `}`, `{"op":"push","app":"im","text":` + string(quoted) + `}`} {
+		c.send(push.OpText, m)
+	}
+	c.send(push.OpClose, "\x03\xe8"+hostile)
+	io.Copy(io.Discard, c.r)
+	g.Stop()
+	lines := strings.Split(strings.TrimSuffix(log.String(), "\n"), "\n")
+	for _, l := range lines {
+		if strings.ContainsFunc(l, func(r rune) bool { return !unicode.IsPrint(r) }) || strings.Contains(l, canary) || len(l) > 2000 || !strings.HasPrefix(l, "20") {
+			t.Errorf("the log has %q", l)
+		}
+	}
+	for _, want := range []string{"forwarded address ignored", "token refused", "denied", "session closed"} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("the log does not speak of it at all: no %q in\n%s", want, log.String())
+		}
+	}
 }
 
 // A syncBuffer is a log that is read while it is written.
