@@ -1,7 +1,7 @@
 package push_test
 
 import (
-	"fmt"
+	"strings"
 	"testing"
 
 	"ws-gateway/push"
@@ -61,16 +61,12 @@ func TestGroups(t *testing.T) {
 		case 7:
 			want = []string{"a", "mine", "b", "c"}
 		}
-		text := ""
-		for j, w := range want {
-			if j > 0 {
-				text += " "
-			}
-			text += w
-			if i%3 == 0 {
-				text += "!"
+		if i%3 == 0 {
+			for j := range want {
+				want[j] += "!"
 			}
 		}
+		text := strings.Join(want, " ")
 		if got := g.texts(); got != text {
 			t.Errorf("subscriber %d got %q, want %q", i, got, text)
 		}
@@ -118,6 +114,6 @@ func TestGroupWaitsForNobody(t *testing.T) {
 		}
 	}
 	if len(in) > 0 {
-		t.Error(fmt.Sprint(len(in), " deliveries too many"))
+		t.Errorf("%d deliveries too many", len(in))
 	}
 }

@@ -97,18 +97,11 @@ func (s *Subscription) SetRules(app *apps.App) {
 		switch {
 		case !app.Presence:
 			s.rise()
-		case s.seat == nil && !s.over(): // whose seat nobody would give back
+		case s.seat == nil && !s.closed.Load(): // whose seat nobody would give back
 			s.seat = new(seat)
 			s.settle()
 		}
 	})
-}
-
-// over reports whether s is closed.
-func (s *Subscription) over() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.closed.Load()
 }
 
 // listen subscribes s.to to the events of s's app. They are an app of their own, without

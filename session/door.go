@@ -23,7 +23,8 @@ func (s *Session) Send(f *push.Frame) error {
 }
 
 // Answer is Send for the answer to a message, in the function that [Protocol.Receive]
-// returned: it may leave only when that has returned or waits, together with others.
+// returned: it may leave only when that has returned or waits, together with others. Elsewhere
+// Flush has to follow.
 func (s *Session) Answer(f *push.Frame) error {
 	err := s.conn.Queue(f)
 	s.slow(err)

@@ -195,7 +195,7 @@ func (c *conn) receive(op push.Opcode, data []byte) (wait func()) {
 
 // work runs wait, then hands on the messages that have come meanwhile, until there are no
 // more. It may wait. It reports whether it leaves answers to be flushed.
-func (c *conn) work(wait func()) (answered bool) {
+func (c *conn) work(wait func()) bool {
 	var in inbox
 	for {
 		if wait != nil && !c.t.contain("session", wait) {
@@ -230,7 +230,8 @@ func (c *conn) refill(in *inbox) (more, answered bool) {
 		c.paused = false
 		c.link.resume()
 	}
-	gone, answered := c.gone, c.q != nil && !c.stuck
+	gone := c.gone
+	answered = c.q != nil && !c.stuck
 	c.mu.Unlock()
 	if gone {
 		c.tell()
