@@ -391,6 +391,10 @@ func copyValue(v lua.LValue, depth, limit int) (lua.LValue, int, error) {
 			}
 		})
 		return t, size, err
+	case *lua.LUserData:
+		if v == null {
+			return v, overhead, nil
+		}
 	}
 	return nil, 0, errors.New("a " + v.Type().String() + " cannot be kept in a context")
 }

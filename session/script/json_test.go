@@ -2,6 +2,7 @@ package script
 
 import (
 	"encoding/json"
+	"errors"
 	"reflect"
 	"strings"
 	"testing"
@@ -88,11 +89,15 @@ func nan() float64 { zero := 0.0; return zero / zero }
 
 // FuzzJSON compares with encoding/json: what is valid, and what it means.
 func FuzzJSON(f *testing.F) {
-	for _, s := range []string{`{"a":[1,2.5e-3,"\u00e4\n"],"b":{"c":null}}`, `[true,false,null,-0]`, `"\ud83d\ude00"`, `{"a":1,"a":2}`} {
+	for _, s := range []string{`{"a":[1,2.5e-3,"\u00e4\n"],"b":{"c":null}}`, `[true,false,null,-0]`, `[null]`, `"\ud83d\ude00"`, `{"a":1,"a":2}`} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		v, err := decodeJSON(text)
+		whole, wholeErr := decodeInto(nil, text, null, unbounded)
+		if (err == nil) != (wholeErr == nil) {
+			t.Fatalf("%q: %v, with mix.null %v", text, err, wholeErr)
+		}
 		var want any
 		peerErr := json.Unmarshal([]byte(text), &want)
 		if err != nil {
@@ -101,29 +106,33 @@ func FuzzJSON(f *testing.F) {
 		if peerErr != nil {
 			t.Fatalf("%q is taken, encoding/json: %v", text, peerErr)
 		}
-		out, err := appendJSON(nil, v, 0, unbounded)
-		if err != nil {
-			return // nulls in lists
+		compare := func(v lua.LValue, nulls bool) {
+			out, err := appendJSON(nil, v, 0, unbounded)
+			if err != nil && !nulls {
+				return // nulls in lists
+			}
+			var got any
+			if err := errors.Join(err, json.Unmarshal(out, &got)); err != nil {
+				t.Fatalf("%q became %q: %v", text, out, err)
+			}
+			if !reflect.DeepEqual(plain(got, nulls), plain(want, nulls)) {
+				t.Errorf("%q became %q", text, out)
+			}
 		}
-		var got any
-		if err := json.Unmarshal(out, &got); err != nil {
-			t.Fatalf("%q became %q: %v", text, out, err)
-		}
-		if !reflect.DeepEqual(plain(got), plain(want)) {
-			t.Errorf("%q became %q", text, out)
-		}
+		compare(v, false)
+		compare(whole, true)
 	})
 }
 
-// plain makes of a decoded value what Lua can tell apart: there is one empty table, no null
-// in a table and no negative zero.
-func plain(v any) any {
+// plain makes of a decoded value what Lua can tell apart: there is one empty table, no negative
+// zero, and unless nulls no null in a table.
+func plain(v any, nulls bool) any {
 	switch v := v.(type) {
 	case map[string]any:
 		out := map[string]any{}
 		for k, e := range v {
-			if e != nil {
-				out[k] = plain(e)
+			if e != nil || nulls {
+				out[k] = plain(e, nulls)
 			}
 		}
 		if len(out) > 0 {
@@ -131,12 +140,12 @@ func plain(v any) any {
 		}
 		return "empty"
 	case []any:
-		for len(v) > 0 && v[len(v)-1] == nil {
+		for len(v) > 0 && v[len(v)-1] == nil && !nulls {
 			v = v[:len(v)-1]
 		}
 		out := make([]any, len(v))
 		for i, e := range v {
-			out[i] = plain(e)
+			out[i] = plain(e, nulls)
 		}
 		if len(out) > 0 {
 			return out

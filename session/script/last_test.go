@@ -13,7 +13,7 @@ func TestLastIsFilledAgain(t *testing.T) {
 	l := last{snapshot: &snapshot{tables: make(map[*lua.LTable]*image)}}
 	decode := func(text string) *lua.LTable {
 		t.Helper()
-		v, err := decodeInto(&l, text, unbounded)
+		v, err := decodeInto(&l, text, lua.LNil, unbounded)
 		if err != nil {
 			t.Fatal(err)
 		}

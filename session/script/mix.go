@@ -48,6 +48,7 @@ func (s *state) openMix() {
 	for name, level := range map[string]int{"DEBUG": logDebug, "INFO": logInfo, "WARN": logWarn, "ERROR": logError} {
 		mix.RawSetString(name, lua.LNumber(level))
 	}
+	mix.RawSetString("null", null)
 	module := func(name string, fns map[string]lua.LGFunction) {
 		mix.RawSetString(name, L.SetFuncs(L.NewTable(), fns))
 	}
@@ -116,7 +117,11 @@ func (s *state) jsonDecode(L *lua.LState) int {
 	if s.client != nil && !s.last.lent { // what is decoded while the script is loaded stays
 		l = &s.last
 	}
-	v, err := decodeInto(l, text, s.step)
+	nulls := lua.LNil
+	if L.Get(2) == null { // anything else may be a second result of what made the text
+		nulls = null
+	}
+	v, err := decodeInto(l, text, nulls, s.step)
 	if err != nil {
 		return pushError(L, err)
 	}
