@@ -27,7 +27,7 @@ type Conn interface {
 	// what log and metrics say, and what the close frame says where one can get through.
 	Abort(code CloseCode)
 	// Remote returns the client's address: the TCP peer's, or behind a trusted proxy the
-	// one that the proxy reported.
+	// one that the proxy reported. The zero Addr stands for a client that nobody can name.
 	Remote() netip.Addr
 }
 

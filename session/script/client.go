@@ -96,13 +96,21 @@ func (c *client) open(s *session.Session, r *http.Request) {
 			"RequestUri":     r.RequestURI,
 			"ServerProtocol": r.Proto,
 			"Host":           r.Host,
-			"RemoteAddr":     c.session.Remote().String(),
+			"RemoteAddr":     c.remote(),
 		} {
 			server.RawSetString(k, lua.LString(v))
 		}
 		return s.onHandshake, []lua.LValue{lua.LNumber(c.id), headers, server}
 	})
 	s.Flush()
+}
+
+// remote returns the client's address as scripts see it.
+func (c *client) remote() string {
+	if a := c.session.Remote(); a.IsValid() {
+		return a.String()
+	}
+	return ""
 }
 
 // Closed implements [session.Closer].

@@ -67,7 +67,7 @@ func (s *state) connClientID(L *lua.LState) int {
 }
 
 func (s *state) connRemoteAddr(L *lua.LState) int {
-	L.Push(lua.LString(s.serving(L).session.Remote().String()))
+	L.Push(lua.LString(s.serving(L).remote()))
 	return 1
 }
 

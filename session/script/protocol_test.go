@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"ws-gateway/push"
+	"ws-gateway/server/servertest"
 	"ws-gateway/session"
 	"ws-gateway/session/script"
 	"ws-gateway/session/sessiontest"
@@ -81,6 +82,21 @@ func (f *fixture) watch(app string) (next func() string) {
 			f.t.Fatalf("nothing came for %s", app)
 			return ""
 		}
+	}
+}
+
+// Who comes through a proxy that is not trusted, on this machine, has no address.
+func TestRemoteAddr(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "door.lua")
+	write(t, file, `
+		function on_handshake(client_id, headers, server) mix.websocket():send("from " .. server.RemoteAddr) end
+		function on_message() mix.websocket():send("from " .. mix.websocket():remote_addr()) end`)
+	g := servertest.Start(t, func(o *servertest.Options) { o.Doors = map[string]string{"/door": file} })
+	for want, header := range map[string][]string{"from 127.0.0.1": nil, "from ": {"X-Forwarded-For", "192.0.2.7"}} {
+		c := g.Dial("/door", header...)
+		c.Want(want)
+		c.Send("x")
+		c.Want(want)
 	}
 }
 
