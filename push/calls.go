@@ -11,8 +11,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/go-json-experiment/json/jsontext"
-
 	"ws-gateway/stat"
 )
 
@@ -213,7 +211,7 @@ func appendMessage(b []byte, m *Message) []byte {
 	b = append(b, `,"member_id":`...)
 	b = strconv.AppendInt(b, m.Member, 10)
 	b = append(b, `,"text":`...)
-	b, _ = jsontext.AppendQuote(b, m.Text) // what is not UTF-8 is replaced
+	b = m.AppendText(b)
 	if m.From > 0 {
 		b = append(b, `,"from":`...)
 		b = strconv.AppendInt(b, m.From, 10)

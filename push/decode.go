@@ -165,18 +165,18 @@ func (d *decoder) object() error {
 		switch known {
 		case "app":
 			hasApp = true
-			m.App, err = d.string(known)
+			m.App, _, err = d.string(known)
 			d.app = m.App
 		case "text":
 			hasText = true
-			m.Text, err = d.string(known)
+			m.Text, m.Plain, err = d.string(known)
 		case "member_id":
 			m.Member, err = d.member()
 		case "id":
 			d.id, err = d.requestID()
 		case "key":
 			d.once = true
-			d.key, err = d.string(known)
+			d.key, _, err = d.string(known)
 		default:
 			d.unknown++
 			err = d.skip()
@@ -237,23 +237,25 @@ func (d *decoder) known(name jsontext.Value) (string, error) {
 	return "", nil
 }
 
-func (d *decoder) string(key string) (string, error) {
+// string reads the value of key. It is plain if it is written without escapes: then it needs
+// none when it is written again.
+func (d *decoder) string(key string) (s string, plain bool, err error) {
 	v, err := d.json.ReadValue()
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	if v.Kind() != '"' {
-		return "", fmt.Errorf("%s must be a string", key)
+		return "", false, fmt.Errorf("%s must be a string", key)
 	}
 	if bytes.IndexByte(v, '\\') < 0 {
-		plain := v[1 : len(v)-1]
-		if string(plain) == d.app {
-			return d.app, nil
+		raw := v[1 : len(v)-1]
+		if string(raw) == d.app {
+			return d.app, true, nil
 		}
-		return string(plain), nil
+		return string(raw), true, nil
 	}
 	d.text, err = jsontext.AppendUnquote(d.text[:0], v)
-	return string(d.text), err
+	return string(d.text), false, err
 }
 
 // requestID reads what a link's answer begins with: an integer or a short string.

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-json-experiment/json/jsontext"
+
 	"ws-gateway/apps"
 	"ws-gateway/push"
 )
@@ -24,6 +26,7 @@ func FuzzPush(f *testing.F) {
 		`{"\u0061pp":"a","text":"x","App":"b"}`,
 		`{"app":"a","text":"x","text":"y"}`,
 		`{"app":"a","text":"\ud800"} `,
+		"{\"app\":\"a\",\"text\":\"\u00fc \u2028 \U0001f600 \ufffd <\x7f>&/\"}", "{\"app\":\"a\",\"text\":\"\t\"}", `{"app":"a","text":"\u2028\/\t\u007f"}`,
 		`[]`, `[[]]`, `{`, "\ufeff{}", "\x00", "{\"app\":\"a\",\"text\":\"\xff\"}",
 		`{"x":` + strings.Repeat("[", 40) + strings.Repeat("]", 40) + `,"app":"a","text":"x"}`,
 	} {
@@ -76,6 +79,14 @@ func FuzzPush(f *testing.F) {
 		if !same {
 			t.Fatalf("accepted %+v, encoding/json reads %+v", seen, want)
 		}
+		for _, m := range seen {
+			if quoted, err := jsontext.AppendQuote(nil, m.Text); err != nil || string(m.AppendText(nil)) != string(quoted) {
+				t.Errorf("as JSON the text is %s, want %s, %v", m.AppendText(nil), quoted, err)
+			}
+			if escaped := bytes.Contains(body, []byte(`\`)); !escaped && !m.Plain {
+				t.Errorf("%q is not taken for plain", m.Text)
+			}
+		}
 	})
 }
 
@@ -88,7 +99,7 @@ type recordingLog struct {
 func (l *recordingLog) Append(_ context.Context, _ *apps.App, ms []push.Message) (string, int, error) {
 	for i := range ms {
 		ms[i].Offset = uint64(len(*l.seen) + 1)
-		*l.seen = append(*l.seen, push.Message{App: ms[i].App, Member: ms[i].Member, Text: ms[i].Text})
+		*l.seen = append(*l.seen, push.Message{App: ms[i].App, Member: ms[i].Member, Text: ms[i].Text, Plain: ms[i].Plain})
 	}
 	return "e", len(ms), nil
 }

@@ -1,6 +1,10 @@
 package push
 
-import "sync"
+import (
+	"sync"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
 
 // Everybody is the member id of a message for all subscribers of its app.
 const Everybody int64 = -1
@@ -20,6 +24,7 @@ type Message struct {
 	Member int64  // Everybody, or the only member that may see it
 	From   int64  // the member who pushed it; 0 for a backend
 	Binary bool   // Text is bytes, not text; see [Encoding]
+	Plain  bool   // Text is known to be UTF-8 in which JSON needs nothing escaped; see [Message.AppendText]
 	Lossy  bool   // slow subscribers may not get it, by their app's rules, and are not to ask for it; set by the hub
 	Offset uint64 // in the app's log, from 1
 	Prev   uint64 // offset of the previous message of the same chain: the app's public ones, or Member's private ones; 0: none. Never too low; too high once the log had to forget that chain
@@ -28,6 +33,16 @@ type Message struct {
 
 // Private reports whether only one member may see m.
 func (m *Message) Private() bool { return m.Member > 0 }
+
+// AppendText appends m.Text to dst as a JSON string, with as few escapes as JSON allows. What
+// is not UTF-8 is replaced.
+func (m *Message) AppendText(dst []byte) []byte {
+	if m.Plain {
+		return append(append(append(dst, '"'), m.Text...), '"')
+	}
+	dst, _ = jsontext.AppendQuote(dst, m.Text)
+	return dst
+}
 
 // visible reports whether a subscriber who is member may see m.
 func (m *Message) visible(member int64) bool { return m.Member <= 0 || m.Member == member }

@@ -52,12 +52,12 @@ func appendEnvelope(dst []byte, m *push.Message) []byte {
 	if member <= 0 {
 		member = push.Everybody
 	}
-	dst = append(dst, `{"app":`...)
-	dst = appendQuote(dst, m.App)
-	dst = append(dst, `,"member_id":`...)
+	dst = append(dst, `{"app":"`...)
+	dst = append(dst, m.App...) // a name of an app needs no escapes
+	dst = append(dst, `","member_id":`...)
 	dst = strconv.AppendInt(dst, member, 10)
 	dst = append(dst, `,"text":`...)
-	dst = appendQuote(dst, m.Text)
+	dst = m.AppendText(dst)
 	if m.From > 0 {
 		dst = append(dst, `,"from":`...)
 		dst = strconv.AppendInt(dst, m.From, 10)

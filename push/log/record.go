@@ -17,6 +17,7 @@ type record string
 const (
 	isBinary = 1 << iota
 	isLossy
+	isPlain
 
 	isPrivate // a record has a member
 	isFrom    // and a sender
@@ -29,11 +30,14 @@ func flagsOf(m *push.Message) (flags byte) {
 	if m.Lossy {
 		flags |= isLossy
 	}
+	if m.Plain {
+		flags |= isPlain
+	}
 	return flags
 }
 
 func setFlags(m *push.Message, flags byte) {
-	m.Binary, m.Lossy = flags&isBinary != 0, flags&isLossy != 0
+	m.Binary, m.Lossy, m.Plain = flags&isBinary != 0, flags&isLossy != 0, flags&isPlain != 0
 }
 
 const (

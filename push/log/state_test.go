@@ -61,7 +61,7 @@ func TestN02WarmRestart(t *testing.T) {
 	live := &apps.App{Name: "live"}
 	var before []*push.Message
 	for i := range 10 {
-		before = append(before, appendOne(t, l, kept, push.Message{App: kept.Name, Member: -1, From: 7, Binary: i%2 == 0, Lossy: i%3 == 0, Text: fmt.Sprint("ü\x00", i)}))
+		before = append(before, appendOne(t, l, kept, push.Message{App: kept.Name, Member: -1, From: 7, Binary: i%2 == 0, Lossy: i%3 == 0, Plain: i == 5, Text: fmt.Sprint("ü\x00", i)}))
 	}
 	mine := add(t, l, private, 42, "to 42")
 	add(t, l, private, 43, "to 43")
