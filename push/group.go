@@ -42,6 +42,7 @@ func (g *group) take(subs []*Subscription, b *batch) (n int) {
 	for i, s := range g.subs {
 		if f := s.tryBegin(b); f != nil {
 			g.subs[locked], g.deliveries[locked] = s, Delivery{g.deliveries[i].To, f}
+			n += f.Messages
 			locked++
 		} else {
 			g.others = append(g.others, s)
@@ -52,7 +53,6 @@ func (g *group) take(subs []*Subscription, b *batch) (n int) {
 		s.after = b.all[len(b.all)-1].Offset
 		s.mu.Unlock()
 	}
-	n = locked * len(b.public)
 	for _, s := range g.others {
 		n += s.take(b, false)
 	}
@@ -69,13 +69,34 @@ func (s *Subscription) tryBegin(b *batch) *Frame {
 	if !s.mu.TryLock() {
 		return nil
 	}
-	if s.inStep(b) {
-		if frames := b.frames(s.encoding); len(frames) == 1 {
-			return frames[0]
-		}
+	if f := s.whole(b); f != nil {
+		return f
 	}
 	s.mu.Unlock()
 	return nil
+}
+
+// whole returns the frame that is all of b for s, if there is one. s.mu is held.
+func (s *Subscription) whole(b *batch) *Frame {
+	if !s.fresh(b) {
+		return nil
+	}
+	if !b.special(s.member) {
+		if frames := b.frames(s.encoding); len(frames) == 1 {
+			return frames[0]
+		}
+		return nil
+	}
+	var mine *parcel
+	for _, p := range b.all {
+		if p.visible(s.member) {
+			if mine != nil {
+				return nil
+			}
+			mine = p
+		}
+	}
+	return mine.frame(s.encoding)
 }
 
 func deliver(ds []Delivery) {

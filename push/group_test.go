@@ -1,10 +1,12 @@
 package push_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
 	"ws-gateway/push"
+	"ws-gateway/stat"
 )
 
 // A grouped is an inbox that is delivered to together with others.
@@ -78,6 +80,48 @@ func TestGroups(t *testing.T) {
 	}
 	if most < 10 || most > 16 {
 		t.Errorf("at most %d were delivered to at a time, want 10 to 16", most)
+	}
+}
+
+// Private messages of one pass go to their members together, and to nobody else.
+func TestPrivateGroups(t *testing.T) {
+	h := with(t, "apps: {}", func(o *push.Options) { o.Shards = 1 })
+	app, _ := h.Lookup("match")
+	sizes := make(chan int, 100)
+	const members = 16
+	var all [members]*grouped
+	var batch []push.Message
+	for i := range all {
+		all[i] = &grouped{sizes: sizes}
+		s, _ := h.Subscribe(app, all[i], push.SubscribeOptions{Member: int64(1 + i), Encoding: plain})
+		s.Start()
+		batch = append(batch, push.Message{App: "match", Member: int64(1 + i), Text: fmt.Sprint("for ", 1+i)})
+	}
+	batch = append(batch, push.Message{App: "match", Member: 3, Text: "more"})
+	if _, err := h.PublishBatch(t.Context(), batch); err != nil {
+		t.Fatal(err)
+	}
+	h.Flush()
+	for i, g := range all {
+		want := fmt.Sprint("for ", 1+i)
+		if i == 2 {
+			want += " more"
+		}
+		if got := g.texts(); got != want {
+			t.Errorf("member %d got %q, want %q", 1+i, got, want)
+		}
+	}
+	var s stat.Snapshot
+	if h.Fill(&s); s.Deliveries != members+1 {
+		t.Errorf("%d deliveries are counted, want %d", s.Deliveries, members+1)
+	}
+	select {
+	case n := <-sizes:
+		if n != members-1 {
+			t.Errorf("%d were delivered to at a time, want all but the one with two messages", n)
+		}
+	default:
+		t.Error("nobody was delivered to together")
 	}
 }
 

@@ -232,7 +232,7 @@ func (s *shard) serve(l *lane, ps []*parcel, several bool) {
 
 	n := 0
 	for subs := range slices.Chunk(p.subs, groupSize) {
-		if !several && len(subs) > 1 && len(b.public) > 0 {
+		if !several && len(subs) > 1 {
 			n += p.group.take(subs, &b)
 			continue
 		}
@@ -273,10 +273,15 @@ func (b *batch) frames(e *Encoding) []*Frame {
 	return b.joined[i].frames
 }
 
-// inStep reports whether s gets b's public messages and nothing else. s.mu is held.
-func (s *Subscription) inStep(b *batch) bool {
-	_, special := b.members[s.member]
-	return !special && s.after < b.all[0].Offset && s.held == nil && !s.closed.Load()
+// special reports whether b has messages for member alone.
+func (b *batch) special(member int64) bool {
+	_, ok := b.members[member]
+	return ok
+}
+
+// fresh reports whether s is live and has nothing of b yet. s.mu is held.
+func (s *Subscription) fresh(b *batch) bool {
+	return s.after < b.all[0].Offset && s.held == nil && !s.closed.Load()
 }
 
 // take hands b's messages to the subscriber and returns how many were for it.
@@ -290,7 +295,7 @@ func (s *Subscription) take(b *batch, queue bool) int {
 		s.held.add(b.all)
 		return 0
 	}
-	if !s.inStep(b) {
+	if b.special(s.member) || !s.fresh(b) {
 		return s.hand(b.all, queue)
 	}
 	for _, f := range b.frames(s.encoding) {
