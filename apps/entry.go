@@ -163,7 +163,7 @@ func (p *parser) parseACL(r *rule, a Action, node *yaml.Node, path string, list 
 		case seen[s]:
 			return p.fail(item, path, "%s is in the list twice", quote(s))
 		case s == "owner" && (r.pattern == nil || !r.pattern.owned):
-			return p.fail(item, path, "owner needs %s in the name of the entry", placeholder)
+			return p.fail(item, path, "owner needs %s in the name of the entry", memberPart)
 		case s == "anyone" && a == Push:
 			return p.fail(item, path, "anyone cannot push, as nobody could tell it from the backend; members can")
 		case s == "anyone" && r.app.Private:

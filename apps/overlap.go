@@ -123,7 +123,7 @@ func (p *pattern) tokens() tokens {
 	for i := 0; i < len(p.text); i++ {
 		t = append(t, p.text[i])
 		if p.text[i] == id {
-			i += len(placeholder) - 1
+			i += len(memberPart) - 1
 		}
 	}
 	return t

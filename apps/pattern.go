@@ -7,7 +7,8 @@ import (
 	"strings"
 )
 
-const placeholder = "{member_id}"
+// memberPart is the part of a pattern that stands for a member id.
+const memberPart = "{member_id}"
 
 // A pattern stands for many app names. In it, * matches any run of characters, the empty one
 // and : and / too, and {member_id} a member id in its canonical spelling.
@@ -24,15 +25,15 @@ type pattern struct {
 
 // parsePattern checks text and splits it up. The error says what is wrong for people.
 func parsePattern(text string) (*pattern, error) {
-	before, after, owned := strings.Cut(text, placeholder)
+	before, after, owned := strings.Cut(text, memberPart)
 	p := &pattern{text: text, owned: owned, before: strings.Split(before, "*"), after: strings.Split(after, "*")}
 	for _, lit := range slices.Concat(p.before, p.after) {
 		p.literal += len(lit)
 		if strings.ContainsAny(lit, "{}") {
-			if strings.Contains(after, placeholder) {
-				return nil, errors.New(placeholder + " can be there only once")
+			if strings.Contains(after, memberPart) {
+				return nil, errors.New(memberPart + " can be there only once")
 			}
-			return nil, errors.New("braces can only be " + placeholder)
+			return nil, errors.New("braces can only be " + memberPart)
 		}
 		if reason := badName(lit); lit != "" && lit != reserved && reason != "" {
 			return nil, errors.New(reason)
@@ -44,9 +45,9 @@ func parsePattern(text string) (*pattern, error) {
 	case owned && shortest+1 > maxName, shortest > maxName:
 		return nil, fmt.Errorf("matches no app name: they have at most %d bytes", maxName)
 	case owned && len(p.before) > 1 && len(p.after) > 1:
-		return nil, errors.New("* can stand on one side of " + placeholder + " only, or the member would be ambiguous")
+		return nil, errors.New("* can stand on one side of " + memberPart + " only, or the member would be ambiguous")
 	case owned && (touches(before, len(before)-1) || touches(after, 0)):
-		return nil, errors.New(placeholder + " cannot touch * or a digit, or the member would be ambiguous")
+		return nil, errors.New(memberPart + " cannot touch * or a digit, or the member would be ambiguous")
 	}
 	return p, nil
 }
