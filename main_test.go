@@ -705,6 +705,33 @@ func TestDoor(t *testing.T) {
 	}
 }
 
+// A door's limits are what its settings say, and a call that reaches one is counted.
+func TestLimitsOfADoor(t *testing.T) {
+	t.Parallel()
+	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, strings.Repeat("x", 2000)) }))
+	defer backend.Close()
+	script := filepath.Join(t.TempDir(), "door.lua")
+	write(t, script, `function on_message(msg)
+	local conn = mix.websocket()
+	local function taken(key, value) return (pcall(conn.set_context_value, conn, key, value)) end
+	local long, first, second = taken("a", ("x"):rep(2000)), taken("a", 1), taken("b", 1)
+	conn:send(mix.json_encode({long, first, second, select(2, mix.http.request("GET", "`+backend.URL+`"))}))
+	conn:wait_context_value("never")
+end`)
+	p := start(t, "WSGW_DOORS=/limits="+script, "WSGW_DOORS_CONTEXT_BYTES=1KiB", "WSGW_DOORS_CONTEXT_KEYS=1", "WSGW_DOORS_HTTP_BYTES=1KiB", "WSGW_DOORS_WAIT=1s")
+	p.ws += "limits"
+	c := p.dial()
+	c.say("x")
+	c.expect(`[false,true,false,"answer is larger than 1024 bytes"]`)
+	c.expectClose(websocket.StatusInternalError)
+	_, metrics := p.get(p.stat + "/metrics")
+	for reason, n := range map[string]int{"script_context": 2, "script_answer": 1, "script_wait": 1} {
+		if want := fmt.Sprintf("wsgateway_refused_total{reason=%q} %d\n", reason, n); !strings.Contains(metrics, want) {
+			t.Errorf("metrics lack %s", want)
+		}
+	}
+}
+
 // N02: a script that waits for ever holds up a stop no longer than its limit.
 func TestN02DoorThatWaits(t *testing.T) {
 	t.Parallel()
@@ -718,7 +745,7 @@ func TestN02DoorThatWaits(t *testing.T) {
 	if err := os.WriteFile(script, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p := start(t, "WSGW_DOORS=/wait="+script, "WSGW_DRAIN_WINDOW=0s")
+	p := start(t, "WSGW_DOORS=/wait="+script, "WSGW_DOORS_WAIT=10m", "WSGW_DRAIN_WINDOW=0s")
 	p.ws += "wait"
 	p.dial().say("x")
 	if _, err := silent.Accept(); err != nil {
