@@ -969,6 +969,83 @@ func TestN02WarmRestart(t *testing.T) {
 	p.exit()
 }
 
+// A disk that is full when the gateway stops costs the resumes over that restart, and says so: no
+// part of a log is left to be taken over.
+func TestD01DiskFull(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	p := startAs(t, []string{"bash", "-c", "ulimit -f 16 && exec " + filepath.Join(bin, "ws-gateway")}, "WSGW_STATE_DIR="+dir) // blocks of 1 KiB
+	for range 2 {
+		if status, body := p.push(`{"app":"match","text":"` + strings.Repeat("x", 60<<10) + `"}`); status != "202" {
+			t.Fatalf("push: %s %s", status, body)
+		}
+	}
+	p.signal(syscall.SIGTERM)
+	p.exit()
+	p.wait(`"level":"ERROR"`, "the next start begins a new epoch", "file too large")
+	left, err := os.ReadDir(dir)
+	if err != nil || len(left) != 1 || left[0].Name() != "lock" {
+		t.Errorf("the directory has %v, %v", left, err)
+	}
+	start(t, "WSGW_STATE_DIR="+dir).wait("no log to take over: new epoch")
+}
+
+func TestN08StateDirectoryInUse(t *testing.T) {
+	dir := t.TempDir()
+	p := start(t, "WSGW_STATE_DIR="+dir)
+	want := fmt.Sprintf("ws-gateway: WSGW_STATE_DIR: %s/lock: another gateway uses this directory, process %d\n", dir, p.cmd.Process.Pid)
+	code, stdout, stderr := run([]string{"WSGW_ADDR=127.0.0.1:0", "WSGW_STAT_ADDR=127.0.0.1:0", "WSGW_LOG_LEVEL=error", "WSGW_STATE_DIR=" + dir})
+	if code != 1 || stdout != "" || stderr != want {
+		t.Errorf("exit %d, stdout %q, stderr %q; want exit 1 and %q", code, stdout, stderr, want)
+	}
+}
+
+// A client that comes back to all its apps at once passes with the default settings; one that
+// floods is closed, and a third does not notice.
+func TestP18CommandFlood(t *testing.T) {
+	p := start(t, "WSGW_LOG_LEVEL=info")
+	flood, beside := p.login(123456, "654321"), p.login(123456, "654321")
+	for i := range 128 {
+		flood.say(fmt.Sprintf(`{"app":"room:%d"}`, i))
+	}
+	for i := range 128 {
+		flood.expect(fmt.Sprintf(`{"app":"gateway","member_id":-1,"text":"{\"code\":200,\"message\":\"subscribe room:%d success\"}"}`, i))
+	}
+	const ping, pong = `{"op":"ping"}`, `{"app":"gateway","member_id":-1,"text":"{\"code\":200,\"message\":\"pong\"}"}`
+	ctx, cancel := context.WithCancel(t.Context())
+	var flooding sync.WaitGroup
+	flooding.Go(func() {
+		for flood.Write(ctx, websocket.MessageText, []byte(ping)) == nil {
+		}
+	})
+	answers := 0
+	for {
+		_, got, err := flood.Read(within(t))
+		if err != nil {
+			if code := websocket.CloseStatus(err); code != 4013 {
+				t.Errorf("the flood ended with %v, want 4013", err)
+			}
+			break
+		}
+		if string(got) != pong {
+			t.Fatalf("got %s", got)
+		}
+		if answers++; answers%16 == 0 {
+			beside.say(ping)
+			beside.expect(pong)
+		}
+	}
+	cancel()
+	flooding.Wait()
+	if answers < 128 { // what is left of 256
+		t.Errorf("closed after %d commands of the flood", answers)
+	}
+	if n := p.metric(`wsgateway_refused_total{reason="command_rate"}`); n != 1 {
+		t.Errorf("%v refusals are counted, want 1", n)
+	}
+	beside.say(ping)
+	beside.expect(pong)
+}
+
 func TestN02SecondSignalEndsAtOnce(t *testing.T) {
 	p := start(t, "WSGW_DRAIN_DELAY=1h")
 	p.signal(syscall.SIGTERM)
@@ -1036,8 +1113,12 @@ func TestReload(t *testing.T) {
 	})
 	t.Run("C03 tighter rules reach live sessions", func(t *testing.T) {
 		write(t, rules, "apps: {vip: {subscribe: [43]}}")
+		changed := time.Now()
 		p.signal(syscall.SIGHUP)
 		c42.expect(`{"app":"gateway","member_id":-1,"text":"{\"code\":403,\"message\":\"subscribe vip forbidden\"}"}`)
+		if took := time.Since(changed); took > 2*time.Second {
+			t.Errorf("the session heard of it after %v", took)
+		}
 		if got := failed(); got != "0" {
 			t.Errorf("reload_failed is %s, want 0", got)
 		}

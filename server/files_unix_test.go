@@ -131,3 +131,13 @@ func TestR01FileLimit(t *testing.T) {
 		t.Errorf("push with all files in use answered %d", got)
 	}
 }
+
+// cpuTime returns what this process has used so far.
+func cpuTime(t testing.TB) time.Duration {
+	t.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}

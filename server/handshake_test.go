@@ -175,10 +175,16 @@ func TestP08HostileRequests(t *testing.T) {
 		{"space before the colon", get + "X : a\r\n\r\n", []int{400}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			start := time.Now()
+			start, cpu := time.Now(), cpuTime(t)
 			resp, body := exchange(t, g, c.request)
 			if took := time.Since(start); took > 5*time.Second {
 				t.Errorf("took %v", took)
+			}
+			for range 4 {
+				exchange(t, g, c.request)
+			}
+			if each := (cpuTime(t) - cpu) / 5; each > 50*time.Millisecond { // this end's too
+				t.Errorf("took %v of CPU time", each)
 			}
 			if resp == nil {
 				if c.statuses != nil {

@@ -232,8 +232,9 @@ func TestRestartWithLessMemory(t *testing.T) {
 func TestN08DirectoryOfAnother(t *testing.T) {
 	dir := t.TempDir()
 	l, _ := reopen(t, dir, log.Options{})
-	if _, err := log.OpenMemory(dir, log.Options{}); err == nil || !strings.Contains(err.Error(), "another gateway uses this directory") {
-		t.Errorf("opened twice: %v", err)
+	want := fmt.Sprint("WSGW_STATE_DIR: ", dir, "/lock: another gateway uses this directory, process ", os.Getpid())
+	if _, err := log.OpenMemory(dir, log.Options{}); err == nil || err.Error() != want {
+		t.Errorf("opened twice: %v, want %s", err, want)
 	}
 	l.Close()
 	l, _ = reopen(t, dir, log.Options{})
