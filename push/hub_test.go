@@ -406,6 +406,42 @@ func TestFlushWindow(t *testing.T) {
 	})
 }
 
+// A publisher posts to shards, and does not pay for subscribers: here none of them is served while
+// it publishes.
+func TestPublisherPaysForShards(t *testing.T) {
+	h := with(t, "apps: {}", func(o *push.Options) { o.Shards, o.MaxQueueTime = 1, time.Hour })
+	stuck, r := subscribe(t, h, "other", -1, 0)
+	stuck.Start()
+	r.wait, r.in = make(chan struct{}), make(chan struct{})
+	var first sync.WaitGroup
+	first.Go(func() { publish(t, h, "other", -1, "x") })
+	<-r.in // the pass has begun
+	defer first.Wait()
+	defer close(r.wait)
+
+	app, _ := h.Lookup("match")
+	subscribed := 0
+	publishing := func(subs int) time.Duration {
+		for ; subscribed < subs; subscribed++ {
+			s, _ := h.Subscribe(app, new(sink), push.SubscribeOptions{Member: -1, Encoding: plain})
+			s.Start()
+		}
+		best := time.Hour
+		for range 20 {
+			began := time.Now()
+			for range 10 {
+				publish(t, h, "match", -1, "x")
+			}
+			best = min(best, time.Since(began))
+		}
+		return best
+	}
+	few, many := publishing(10), publishing(20_000)
+	if many > 20*few { // of 2000 times as many
+		t.Errorf("10 messages take %v to publish with 10 subscribers, %v with 20 000", few, many)
+	}
+}
+
 // numbered encodes what a message's place in its chain is.
 var numbered = &push.Encoding{Op: push.OpText, Append: func(dst []byte, m *push.Message) []byte {
 	return fmt.Appendf(dst, "%d/%d", m.Offset, m.Prev)
