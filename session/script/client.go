@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -277,9 +278,16 @@ func (c *client) store(key string, v lua.LValue) error {
 	if err != nil {
 		return err
 	}
+	e := entry{key, v, size + len(key)}
 	if id, ok := memberID(key, v); ok {
 		if now := c.session.Member(); now > 0 && now != id {
 			return errAnother
+		}
+		c.mu.Lock()
+		_, err := c.place(e)
+		c.mu.Unlock()
+		if err != nil {
+			return err
 		}
 		if !c.session.Become(id, nil) {
 			return errRevoked
@@ -287,7 +295,7 @@ func (c *client) store(key string, v lua.LValue) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err := c.put(key, v, size+len(key)); err != nil {
+	if err := c.put(e); err != nil {
 		return err
 	}
 	c.notify()
@@ -304,37 +312,38 @@ func memberID(key string, v lua.LValue) (int64, bool) {
 	return int64(f), f >= 1 && f <= maxMember && f == math.Trunc(f)
 }
 
-// put stores an entry; c.mu is held.
-func (c *client) put(key string, v lua.LValue, size int) error {
-	o := &c.door.host.opts
-	for i := range c.context {
-		e := &c.context[i]
-		if e.key != key {
-			continue
-		}
-		if v == lua.LNil {
-			c.size -= e.size
-			last := len(c.context) - 1
-			c.context[i], c.context[last] = c.context[last], entry{}
-			c.context = c.context[:last]
-			return nil
-		}
-		if c.size-e.size+size > o.ContextBytes {
-			return errContextFull
-		}
-		c.size += size - e.size
-		e.value, e.size = v, size
-		return nil
+// put stores e, or removes it if its value is nil; c.mu is held.
+func (c *client) put(e entry) error {
+	i, err := c.place(e)
+	if err != nil {
+		return err
 	}
-	if v == lua.LNil {
-		return nil
+	if i == len(c.context) {
+		c.context = append(c.context, entry{})
 	}
-	if len(c.context) >= o.ContextKeys || c.size+size > o.ContextBytes {
-		return errContextFull
+	c.size += e.size - c.context[i].size
+	c.context[i] = e
+	if e.value == lua.LNil {
+		c.size -= e.size
+		c.context = slices.Delete(c.context, i, i+1)
 	}
-	c.context = append(c.context, entry{key, v, size})
-	c.size += size
 	return nil
+}
+
+// place returns the index in the context where e belongs; errContextFull if it has no room there.
+// c.mu is held.
+func (c *client) place(e entry) (int, error) {
+	o, size := &c.door.host.opts, c.size+e.size
+	i := slices.IndexFunc(c.context, func(other entry) bool { return other.key == e.key })
+	if i < 0 {
+		i = len(c.context)
+	} else {
+		size -= c.context[i].size
+	}
+	if e.value != lua.LNil && (i == o.ContextKeys || size > o.ContextBytes) {
+		return 0, errContextFull
+	}
+	return i, nil
 }
 
 // notify wakes those that wait for the context to change; c.mu is held.

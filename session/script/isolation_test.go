@@ -185,4 +185,17 @@ func TestContextLimits(t *testing.T) {
 			t.Errorf("got %q (close code %d), want 900", got, code)
 		}
 	})
+	t.Run("no room for the member", func(t *testing.T) {
+		f := start(t, `function on_message(msg)
+			local conn = mix.websocket()
+			if pcall(function() conn:set_context({a = 1, b = 2, c = 3}) end) or pcall(function() conn:set_context_value("uid", 7) end) then
+				conn:send("set")
+				return
+			end
+			conn:send(tostring(conn:subscribe("im")))
+		end`, script.Options{ContextKeys: 2})
+		if got, code := f.ask("x"); got != "subscribe im forbidden" {
+			t.Errorf("after a refused uid: %q (close code %d), want a client that is nobody's", got, code)
+		}
+	})
 }
