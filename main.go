@@ -11,6 +11,8 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -195,6 +197,14 @@ func check(ctx context.Context, call *command.Call) error {
 	}
 	if err := errors.Join(err, server.CheckCertificate(c.TLSCert, c.TLSKey), log.Check(c.StateDir), script.Check(c.Doors, config.PlainMap(c.Redis))); err != nil {
 		return command.Invalid(err)
+	}
+	set := func(variable string) bool {
+		name, value, _ := strings.Cut(variable, "=")
+		return strings.HasPrefix(name, config.Prefix) && value != ""
+	}
+	if !slices.ContainsFunc(call.Env, set) { // of init's files, say, that were not loaded
+		fmt.Fprintln(call.Stdout, "everything is fine: no "+config.Prefix+" variable is set, so all are defaults")
+		return nil
 	}
 	fmt.Fprintln(call.Stdout, "everything is fine")
 	return nil
