@@ -158,6 +158,9 @@ func parseError(err error, vars map[string]string) error {
 	if strings.Contains(s.Allowed, "|") {
 		problem = "is not one of " + readable(s.Allowed)
 	}
+	if f.Type.Kind() == reflect.Map {
+		problem += "; it is for " + s.Doc
+	}
 	if !s.Secret {
 		problem = strconv.Quote(vars[s.Name]) + " " + problem
 	}
