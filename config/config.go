@@ -47,7 +47,7 @@ type Config struct {
 	JWTLeeway       time.Duration `env:"JWT_LEEWAY" envDefault:"0s" allowed:"0s..10m" doc:"how long past its expiry a token is good"`
 
 	AppsFile      string `env:"APPS_FILE" doc:"YAML file of apps and their rules; reloadable; without it every app is public, im private"`
-	ForbiddenCode int    `env:"FORBIDDEN_CODE" envDefault:"403" allowed:"403|200" doc:"code of the reply to a forbidden subscription; 200 is what the original's document shows"`
+	ForbiddenCode int    `env:"FORBIDDEN_CODE" envDefault:"403" allowed:"403|200" doc:"code of the reply to a forbidden subscription; 200 is what the document of the earlier ws-gateway shows"`
 
 	PushKeys           []Secret `env:"PUSH_KEYS" doc:"keys that backends may use; without any, loopback needs none and others need the one logged at start"`
 	PushKeysFile       string   `env:"PUSH_KEYS_FILE" doc:"file of more such keys, one a line; reloadable"`

@@ -139,7 +139,7 @@ var goals = []goal{
 	{what: "a logged message, live heap beside its text", plan: "resume", figure: "heap_per_logged_message_beside_text", unit: "B", bar: 100},
 	{what: "a logged private message, each for another member", plan: "resume", figure: "heap_per_logged_private_message_beside_text", unit: "B", bar: 100},
 	{what: "a client that never reads is evicted after", plan: "slow", figure: "evicted_after", unit: "s", bar: 5},
-	{what: "and costs memory", plan: "slow", figure: "rss_growth", unit: "KB", bar: 1024},
+	{what: "a client that never reads costs memory", plan: "slow", figure: "rss_growth", unit: "KB", bar: 1024},
 	{what: "p99 of the others, beside it against before", plan: "slow", figure: "with_slow_p99", over: [2]string{"slow", "p99"}, unit: "x"},
 	{what: "pushed beyond capacity, time in queue p99", plan: "overload", figure: "queue_p99", unit: "ms", bar: 250},
 	{what: "the same until received by a generator that is as busy", plan: "overload", figure: "p99", unit: "ms"},
