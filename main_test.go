@@ -610,7 +610,11 @@ func TestLoginByJWT(t *testing.T) {
 	p.refuse(123456, "654321")
 	c := p.login(42, sign(42, 10*time.Second))
 	c.expect(`{"app":"gateway","member_id":-1,"text":"{\"code\":401,\"message\":\"token expiring\"}"}`)
+	c.subscribe("match")
 	c.expectClose(4015)
+	if _, body := p.push(`{"app":"match","member_id":42,"text":"too late"}`); !strings.Contains(body, `"subscribers":0`) {
+		t.Errorf("J06: a push after the token's end is answered %s", body)
+	}
 	if log := strings.Join(p.lines(), "\n"); strings.Contains(log, secret[:11]) || strings.Contains(log, "eyJhbGci") {
 		t.Errorf("A09: the log tells a secret:\n%s", log)
 	}
@@ -1044,6 +1048,98 @@ func TestP18CommandFlood(t *testing.T) {
 	}
 	beside.say(ping)
 	beside.expect(pong)
+}
+
+// A11: with the default settings an address behind a trusted proxy has 60 guesses a minute.
+func TestA11Guessing(t *testing.T) {
+	p := start(t, "WSGW_TRUSTED_PROXIES=127.0.0.1/32", "WSGW_LOG_LEVEL=info")
+	from := func(addr string) (*client, int) {
+		c, resp, err := websocket.Dial(within(t), p.ws, &websocket.DialOptions{HTTPHeader: http.Header{"X-Forwarded-For": {addr}}})
+		if err != nil {
+			return nil, resp.StatusCode
+		}
+		t.Cleanup(func() { c.CloseNow() })
+		return &client{t, c}, resp.StatusCode
+	}
+	guesser, _ := from("192.0.2.66")
+	for i := range 60 {
+		if i == 59 { // the last but one does not lock anybody out
+			if _, status := from("192.0.2.66"); status != 101 {
+				t.Errorf("a handshake after 59 guesses: %d", status)
+			}
+		}
+		guesser.say(fmt.Sprintf(`{"member_id":123456,"token":"%d"}`, i))
+		guesser.expect(unauthorized)
+	}
+	if _, status := from("192.0.2.66"); status != 429 {
+		t.Errorf("a handshake after 60 guesses: %d, want 429", status)
+	}
+	if _, status := from("192.0.2.67"); status != 101 {
+		t.Errorf("a handshake of another address: %d", status)
+	}
+	guesser.subscribe("match") // who is connected stays so
+	p.login(123456, "654321")  // and this machine is exempt
+}
+
+// N03: a process that was stopped for longer than any of its timers goes on where it was: who is
+// late is told so, nobody is given up for a silence that was the gateway's own, and what was
+// pushed meanwhile arrives.
+func TestN03Frozen(t *testing.T) {
+	t.Parallel()
+	p := start(t, "WSGW_PING_INTERVAL=1s", "WSGW_PONG_TIMEOUT=3s", "WSGW_AUTH_DEADLINE=3s", "WSGW_WRITE_TIMEOUT=3s")
+	var clients []*client
+	messages := make(chan string, 100)
+	var reading sync.WaitGroup
+	ctx, cancel := context.WithCancel(t.Context())
+	defer reading.Wait()
+	defer cancel()
+	for range 20 {
+		c := p.login(123456, "654321")
+		c.subscribe("match")
+		clients = append(clients, c)
+		reading.Go(func() { // which answers pings
+			for {
+				_, m, err := c.Read(ctx)
+				if err != nil {
+					if ctx.Err() == nil {
+						t.Errorf("a client was given up: %v", err)
+						messages <- ""
+					}
+					return
+				}
+				messages <- string(m)
+			}
+		})
+	}
+	late := p.dial()
+	p.signal(syscall.SIGSTOP)
+	pushed := make(chan string, 1)
+	go func() {
+		resp, err := http.Post(p.http+"/push", "application/json", strings.NewReader(`{"app":"match","text":"meanwhile"}`))
+		if err != nil {
+			pushed <- err.Error()
+			return
+		}
+		defer resp.Body.Close()
+		body, _ := io.ReadAll(resp.Body)
+		pushed <- resp.Status + " " + string(body)
+	}()
+	<-time.After(5 * time.Second)
+	p.signal(syscall.SIGCONT)
+	late.expect(`{"app":"gateway","member_id":-1,"text":"{\"code\":400,\"message\":\"missing auth message\"}"}`)
+	late.expectClose(4500)
+	if got := <-pushed; !strings.HasPrefix(got, "202 ") || !strings.Contains(got, `"subscribers":20`) {
+		t.Errorf("the push is answered %s", got)
+	}
+	<-time.After(5 * time.Second) // in which all are pinged, and have to answer
+	for range clients {
+		if m := <-messages; m != `{"app":"match","member_id":-1,"text":"meanwhile"}` {
+			t.Errorf("a client got %s", m)
+		}
+	}
+	if n := p.metric(`wsgateway_sessions{kind="members"}`); n != 20 {
+		t.Errorf("%v of 20 sessions are left", n)
+	}
 }
 
 func TestN02SecondSignalEndsAtOnce(t *testing.T) {

@@ -221,7 +221,7 @@ func TestS04Slowloris(t *testing.T) {
 	start := time.Now()
 	_, header := raw(t, g, "GET / HTTP/1.1\r\nHost: local")
 	_, body := raw(t, g, "POST /push HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
-	for range 200 {
+	for range 1000 {
 		raw(t, g, "GET / HTTP/1.1\r\nX: ")
 	}
 	if status, answer := g.Push(`{"app":"a","text":"x"}`); status != 202 {

@@ -1,6 +1,7 @@
 package session_test
 
 import (
+	"fmt"
 	"net/netip"
 	"testing"
 
@@ -35,4 +36,24 @@ func TestA11GuessesOverOneConnection(t *testing.T) {
 	}
 	limit.left = 1
 	guess("42", `{"code":200,"message":"hello 42"}`)
+}
+
+// A10: those who are turned away together are told to come back apart, in 1 to 10 s.
+func TestA10RetryHints(t *testing.T) {
+	w := newWorld(t, "", nil)
+	hints := map[int]int{}
+	for range 1000 {
+		p := w.dial(`{"member_id":42,"token":"down"}`)
+		code, reason := p.Wait()
+		var seconds int
+		if _, err := fmt.Sscanf(reason, "retry in %d s", &seconds); err != nil || code != session.CloseTryLater {
+			t.Fatalf("closed with %d %q", code, reason)
+		}
+		hints[seconds]++
+	}
+	for seconds, n := range hints {
+		if seconds < 1 || seconds > 10 || n > 200 { // of 100
+			t.Errorf("%d of 1000 are told to come back in %d s", n, seconds)
+		}
+	}
 }

@@ -226,6 +226,27 @@ func TestCommands(t *testing.T) {
 	}
 }
 
+// Nobody learns from an answer whether an app exists.
+func TestP17AbsentLooksForbidden(t *testing.T) {
+	w := newWorld(t, "{default: deny, apps: {there: {subscribe: [43], push: [43], presence: true}}}", nil)
+	for _, who := range []string{stranger, member42} {
+		for _, frame := range []string{
+			`{"app":"%s"}`, `{"app":"%s","position":null}`, `{"app":"%s","last":1}`, `{"app":"%s","events":true}`,
+			`{"op":"push","app":"%s","text":"x"}`, `{"op":"presence","app":"%s"}`, `{"op":"unsubscribe","app":"%s"}`,
+		} {
+			var answers []string
+			for _, app := range []string{"there", "absent"} {
+				p := w.dial(who)
+				p.Receive(fmt.Sprintf(frame, app))
+				answers = append(answers, strings.ReplaceAll(texts(p.Unread()), app, "APP"))
+			}
+			if answers[0] != answers[1] || answers[0] == "" {
+				t.Errorf("%s: %s for an app that is there, %s for one that is not", frame, answers[0], answers[1])
+			}
+		}
+	}
+}
+
 func TestTenBadMessagesInARow(t *testing.T) {
 	p := newWorld(t, "", nil).dial(stranger)
 	for range 9 {
