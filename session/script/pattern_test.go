@@ -60,6 +60,8 @@ func TestPattern(t *testing.T) {
 		{"aaa", "a?a?a?a", "0-3"},
 		{"2024-01-02", "(%d+)-(%d+)-(%d+)", `0-10 "2024" "01" "02"`},
 		{"a$", "a$", "none"},
+		{"b", "[0--c]", "none"},
+		{"c", "[0--c]", "0-1"},
 		{"a$b", "a$b", "0-3"},
 	} {
 		if got, err := find(c.src, c.pattern, unbounded); err != nil || got != c.want {
@@ -133,14 +135,14 @@ func FuzzPattern(f *testing.F) {
 }
 
 // known reports whether pattern uses what gopher-lua does differently from Lua 5.1: balanced
-// and frontier matches, references to position captures, %x- and x-% in a set and a range to %.
+// and frontier matches, references to position captures, %x- and x-% in a set and ranges to % and -.
 func known(pattern string) bool {
 	return escapedRange.MatchString(pattern) || strings.Contains(pattern, "%f") || strings.Contains(pattern, "%b") || strings.Contains(pattern, "()") && reference.MatchString(pattern)
 }
 
 var (
 	reference    = regexp.MustCompile(`%[0-9]`)
-	escapedRange = regexp.MustCompile(`(?s)\[.*(%.-|-%)`)
+	escapedRange = regexp.MustCompile(`(?s)\[.*(%.-|-%|--)`)
 )
 
 func peer(src, pattern string) (out string, err error) {
