@@ -68,11 +68,12 @@ type pages struct {
 // get returns a page that has what follows the offset after, as far as upto or until it is full.
 func (ps *pages) get(ctx context.Context, key pageKey, after, upto uint64) (*page, error) {
 	start := after - after%pageMessages // where others begin, too
+	near := false                       // a page was read on in vain: no more of those that end before after
 	for range 4 {                       // a read that others began may be too early, or not reach as far
 		ps.mu.Lock()
 		for _, p := range ps.recent {
 			switch {
-			case p.pageKey != key || p.start > after:
+			case p.pageKey != key, p.start > after, near && p.end < after:
 			case p.ends(after):
 				if p.end == after {
 					start = after
@@ -97,7 +98,7 @@ func (ps *pages) get(ctx context.Context, key pageKey, after, upto uint64) (*pag
 		ends, has := p.ends(after), p.has(upto)
 		ps.mu.Unlock()
 		if ends {
-			start = after
+			start, near = after, true
 		} else if has {
 			return p, nil
 		}

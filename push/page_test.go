@@ -266,6 +266,36 @@ func TestH04LateResumesShareTheirReads(t *testing.T) {
 	})
 }
 
+// Pages that were read for clients far apart, and have since become full before what the next
+// client misses, do not stand in its way, however many they are.
+func TestFullPagesBeforeWhatIsMissed(t *testing.T) {
+	const page, before, live = 13, 40, 20 // messages of 5 kB: these fill a page
+	paged(t, 1000, func(t *testing.T, h *push.Hub, l *countedLog) {
+		text := strings.Repeat("x", 5000)
+		for range before {
+			publish(t, h, "match", push.Everybody, text)
+		}
+		epoch := publish(t, h, "match", push.Everybody, text).Epoch
+		missing := func(n, top uint64) push.Range {
+			return push.Range{App: "match", Member: push.Everybody, After: push.Position{Epoch: epoch, Offset: top - n}, Upto: top}
+		}
+		for n := range uint64(page - 1) { // the last first, so that each begins a page of its own
+			replay(t, h, missing(n+1, before+1), spoken)
+		}
+		for range live {
+			publish(t, h, "match", push.Everybody, text)
+		}
+		reads := l.reads.Load()
+		texts, complete := replay(t, h, missing(1, before+1+live), spoken)
+		if want := fmt.Sprintf("-1:%d", before+1+live); texts != want || !complete {
+			t.Errorf("got %q, complete %v, want %q", texts, complete, want)
+		}
+		if n := l.reads.Load() - reads; n > 2 {
+			t.Errorf("took %d reads of the log, want 2 at most: of a page that turns out to end before, and of its own", n)
+		}
+	})
+}
+
 // Those that come while a read is under way wait for it, and share its error.
 func TestH04ReadsUnderWayAreShared(t *testing.T) {
 	paged(t, 1000, func(t *testing.T, h *push.Hub, l *countedLog) {
