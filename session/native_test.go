@@ -2,6 +2,7 @@ package session_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -418,19 +419,61 @@ func TestS01SlowSessionIsClosed(t *testing.T) {
 }
 
 func FuzzCommand(f *testing.F) {
-	for _, s := range []string{member42, stranger, `{"app":"match","position":{"epoch":"e","offset":1},"id":"x"}`, `{"op":"push","app":"a","text":"\u00e9"}`, `[`, `{"x":{}}`} {
+	for _, s := range []string{member42, stranger, `{"app":"match","position":{"epoch":"e","offset":1},"id":"x"}`, `{"op":"push","app":"a","text":"\u00e9"}`, `[`, `{"x":{}}`,
+		`{"member_id":42,"token":"42","Token":"43"}`, `{"member_id":42,"token":"42","member_id":43}`, `{"app":"a","App":"b"}`, `{"op":"unsubscribe","app":"a","x":{"app":1}}`} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		w := newWorld(t, "", nil)
-		p := w.dial("")
-		for range 2 { // whatever comes first or second is answered, once
-			if !p.ReceiveFrame(push.OpText, data) {
-				return
-			}
-			if n := len(p.Unread()); n < 1 {
-				t.Fatalf("%d answers to %q", n, data)
+		for _, p := range []*sessiontest.Pipe{w.dial(""), w.dial(stranger)} {
+			for range 2 { // whatever comes first or second is answered
+				if !p.ReceiveFrame(push.OpText, data) {
+					break
+				}
+				answers := p.Unread()
+				if len(answers) < 1 {
+					t.Fatalf("no answer to %q", data)
+				}
+				checkReading(t, data, answers[0].Text)
 			}
 		}
 	})
+}
+
+// checkReading fails the test if encoding/json, which other programs may use, finds something else in
+// a frame than what was done (P13).
+func checkReading(t *testing.T, data []byte, answer string) {
+	var m struct{ Text string }
+	var done struct {
+		Code    int
+		Message string
+	}
+	if json.Unmarshal([]byte(answer), &m) != nil || json.Unmarshal([]byte(m.Text), &done) != nil {
+		t.Fatalf("answered %s", answer)
+	}
+	if done.Code != 200 || done.Message == "pong" {
+		return
+	}
+	var read struct {
+		Member json.Number `json:"member_id"`
+		App    string      `json:"app"`
+		Token  string      `json:"token"`
+	}
+	if err := json.Unmarshal(data, &read); err != nil {
+		t.Fatalf("%q is answered %s, and is no JSON: %v", data, done.Message, err)
+	}
+	switch verb, object, _ := strings.Cut(done.Message, " "); {
+	case verb == "hello" && object == "stranger":
+		if !strings.HasPrefix(string(read.Member), "-") {
+			t.Errorf("%q is answered %s", data, done.Message)
+		}
+	case verb == "hello":
+		if object != string(read.Member) || object != read.Token {
+			t.Errorf("%q is answered %s", data, done.Message)
+		}
+	default:
+		if object != read.App+" success" {
+			t.Errorf("%q is answered %s", data, done.Message)
+		}
+	}
 }
