@@ -1176,7 +1176,7 @@ func TestReload(t *testing.T) {
 	}
 	line42, token42 := entry(42)
 	line43, token43 := entry(43)
-	write(t, rules, "apps: {vip: {subscribe: [members]}}")
+	write(t, rules, "apps: {vip: {subscribe: [members]}, old: {}, left: {}}")
 	write(t, members, "members:\n"+line42+line43)
 	write(t, keys, "first-key\n")
 	p := start(t, "WSGW_APPS_FILE="+rules, "WSGW_AUTH=static", "WSGW_MEMBERS_FILE="+members, "WSGW_PUSH_KEYS_FILE="+keys)
@@ -1191,6 +1191,30 @@ func TestReload(t *testing.T) {
 			}
 		}
 		return "missing"
+	}
+
+	const series = "wsgateway_app_subscriptions"
+	numbers := func() string {
+		_, lines := p.get(p.stat + "/stat")
+		_, metrics := p.get(p.stat + "/metrics")
+		for l := range strings.Lines(metrics) {
+			if strings.HasPrefix(l, series+"{") {
+				lines += l
+			}
+		}
+		return lines
+	}
+	c43.subscribe("left")
+	for _, app := range []string{"old", "left", "left"} {
+		if status, body := p.push(`{"app":"`+app+`","text":"x"}`, "-H", "X-Push-Key: first-key"); status != "202" {
+			t.Fatalf("push: %s %s", status, body)
+		}
+	}
+	c43.expect(`{"app":"left","member_id":-1,"text":"x"}`)
+	c43.expect(`{"app":"left","member_id":-1,"text":"x"}`)
+	want := "left 1\nold 0\nvip 2\n" + series + `{app="left"} 1` + "\n" + series + `{app="old"} 0` + "\n" + series + `{app="other"} 0` + "\n" + series + `{app="vip"} 2` + "\n"
+	if got := numbers(); got != want {
+		t.Errorf("before any reload:\n%swant\n%s", got, want)
 	}
 
 	t.Run("C02 a bad file changes nothing", func(t *testing.T) {
@@ -1217,6 +1241,12 @@ func TestReload(t *testing.T) {
 		}
 		if got := failed(); got != "0" {
 			t.Errorf("reload_failed is %s, want 0", got)
+		}
+	})
+	t.Run("C03 what they no longer name has no numbers of its own", func(t *testing.T) {
+		want := "left 1\nvip 1\n" + series + `{app="other"} 1` + "\n" + series + `{app="vip"} 1` + "\n"
+		if got := numbers(); got != want {
+			t.Errorf("after the reload:\n%swant\n%s", got, want)
 		}
 	})
 	t.Run("C03 so do keys", func(t *testing.T) {

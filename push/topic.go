@@ -2,6 +2,8 @@ package push
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -154,6 +156,25 @@ func (t *topic) release() {
 	delete(t.home, t.name)
 	t.hub.pushes.Add(t.pushes.Load())
 	t.hub.deliveries.Add(t.deliveries.Load())
+}
+
+// Refresh goes by the rules as they are now: what was kept only because they named an app is dropped
+// if they name it no more. It is called after they have changed.
+func (h *Hub) Refresh() {
+	h.mu.RLock()
+	topics := slices.Collect(maps.Values(h.topics))
+	h.mu.RUnlock()
+	for _, t := range topics {
+		app, err := h.apps.Lookup(t.name)
+		t.mu.Lock()
+		switch {
+		case err == nil:
+			t.app = app
+		case t.subs == 0: // there is no such app any more
+			t.app = &apps.App{Name: t.name}
+		}
+		t.release()
+	}
 }
 
 // deliver is where every message of the bus enters: it goes to the shards that have

@@ -338,6 +338,7 @@ func (g *Gateway) Reauthorize() {
 	for _, s := range g.all() {
 		s.reauthorize()
 	}
+	g.opts.Hub.Refresh()
 }
 
 // A Backend is a connection over which a backend pushes, as a [Link] is.
