@@ -15,6 +15,7 @@ import (
 	"ws-gateway/push"
 	"ws-gateway/server"
 	"ws-gateway/server/servertest"
+	"ws-gateway/session/auth"
 	"ws-gateway/stat"
 )
 
@@ -367,9 +368,10 @@ func TestCredentialsComeInTheFirstFrameOnly(t *testing.T) {
 
 // A11: an address that guessed too often is not even heard.
 func TestA11AuthFailures(t *testing.T) {
-	guesser := netip.MustParseAddr("192.0.2.66")
+	guesser, failures := netip.MustParseAddr("192.0.2.66"), auth.NewFailures(1)
+	failures.Failed(guesser)
 	g := servertest.Start(t, func(o *servertest.Options) {
-		o.Server.Failures = blocklist{guesser: true}
+		o.Server.Failures = failures
 		o.Server.Proxies = server.NewProxies([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, nil)
 	})
 	_, resp, err := g.TryDial(g.URL, "X-Forwarded-For", guesser.String())
@@ -380,10 +382,6 @@ func TestA11AuthFailures(t *testing.T) {
 		t.Errorf("handshake of another: %v", err)
 	}
 }
-
-type blocklist map[netip.Addr]bool
-
-func (b blocklist) Allowed(a netip.Addr) bool { return !b[a] }
 
 func TestRoutesAnswerJSON(t *testing.T) {
 	g := servertest.Start(t)
