@@ -167,12 +167,12 @@ func (h *Hub) Refresh() {
 	for _, t := range topics {
 		app, err := h.apps.Lookup(t.name)
 		t.mu.Lock()
-		switch {
-		case err == nil:
-			t.app = app
-		case t.subs == 0: // there is no such app any more
-			t.app = &apps.App{Name: t.name}
+		if err != nil { // there is no such app any more: those who are still there go by what it was
+			was := *t.app
+			was.Named = false
+			app = &was
 		}
+		t.app = app
 		t.release()
 	}
 }
