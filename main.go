@@ -5,6 +5,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -78,7 +79,7 @@ func usage(err error) error {
 }
 
 // serve runs the gateway until ctx ends and everything has stopped in order.
-func serve(ctx context.Context, call *command.Call) error {
+func serve(ctx context.Context, call *command.Call) (err error) {
 	if err := call.NoFlags("serve"); err != nil {
 		return err
 	}
@@ -109,8 +110,9 @@ func serve(ctx context.Context, call *command.Call) error {
 		return err
 	}
 	defer func() { // behind everything that pushes
-		if err := history.Save(); err != nil {
-			l.Error("the next start begins a new epoch", "err", err)
+		if failed := history.Save(); failed != nil {
+			l.Error("the next start begins a new epoch", "err", failed)
+			err = cmp.Or[error](err, command.Exit(1))
 		}
 		history.Close()
 	}()

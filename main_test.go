@@ -984,7 +984,9 @@ func TestD01DiskFull(t *testing.T) {
 		}
 	}
 	p.signal(syscall.SIGTERM)
-	p.exit()
+	if code := p.exit(); code != 1 {
+		t.Errorf("exit code %d, want 1", code)
+	}
 	p.wait(`"level":"ERROR"`, "the next start begins a new epoch", "file too large")
 	left, err := os.ReadDir(dir)
 	if err != nil || len(left) != 1 || left[0].Name() != "lock" {
