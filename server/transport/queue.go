@@ -165,7 +165,6 @@ func (q *queue) wrote(n int) {
 		rest := len(e.frame.Data) - e.from
 		if n < rest {
 			e.from += n
-			q.held = 1
 			break
 		}
 		n -= rest
@@ -176,6 +175,9 @@ func (q *queue) wrote(n int) {
 		q.entries = q.entries[:0]
 	} else {
 		q.entries = q.entries[done:]
+		if q.entries[0].from > 0 { // maybe since an earlier write: this one may have taken nothing
+			q.held = 1
+		}
 	}
 }
 
