@@ -359,6 +359,10 @@ func greet(l *slog.Logger, c *config.Config, version string, s *server.Server, p
 	}
 	if c.Auth == "demo" {
 		l.Info(`or in a terminal: npx wscat -c ` + ws + `, then send {"member_id":123456,"token":"654321"} and {"app":"match"}`)
-		l.Info(`and in another terminal: curl -H 'Content-Type: application/json' -d '{"app":"match","text":"hello"}' ` + http + `/push`)
+		key := "" // this machine needs none, unless there are some
+		if pushKey == "" {
+			key = "-H 'X-Push-Key: ONE_OF_YOURS' "
+		}
+		l.Info(`and in another terminal: curl ` + key + `-H 'Content-Type: application/json' -d '{"app":"match","text":"hello"}' ` + http + `/push`)
 	}
 }

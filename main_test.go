@@ -694,6 +694,22 @@ func TestGreeting(t *testing.T) {
 	}
 }
 
+// The command that the log shows for the first push is good as it stands, but for one's own key.
+func TestGreetingPushes(t *testing.T) {
+	for _, env := range [][]string{nil, {"WSGW_PUSH_KEYS=my-key"}} {
+		p := start(t, env...)
+		var said struct{ Msg string }
+		if err := json.Unmarshal([]byte(p.wait(`and in another terminal: curl `)), &said); err != nil {
+			t.Fatal(err)
+		}
+		_, command, _ := strings.Cut(said.Msg, ": ")
+		out, err := exec.Command("sh", "-c", strings.Replace(command, "ONE_OF_YOURS", "my-key", 1)).Output()
+		if err != nil || !strings.HasPrefix(string(out), `{"code":202,"app":"match",`) {
+			t.Errorf("%s: %s, %v", command, out, err)
+		}
+	}
+}
+
 func TestDoor(t *testing.T) {
 	p := start(t, "WSGW_DOORS=/barrage=session/script/doors/barrage.lua", "WSGW_PUSH_KEYS=key")
 	p.ws += "barrage"
