@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"ws-gateway/push"
 	"ws-gateway/server/servertest"
@@ -28,6 +29,7 @@ func TestQueueBacklog(t *testing.T) {
 			end`, batch))
 			g := servertest.Start(t, func(o *servertest.Options) {
 				o.Doors = map[string]string{"/door": dir + "/door.lua"}
+				o.Script.Timeout = 10 * time.Second
 				o.Transport = transport.Options{Mode: mode, QueueBytes: 4 << 10}
 			})
 			door := g.Dial("/door")

@@ -22,7 +22,7 @@ type bare struct {
 	upgrader websocket.Upgrader
 	calls    sync.Pool // of *bareCall
 
-	mu      sync.RWMutex
+	mu      sync.Mutex           // held while a push is written: all must see one order
 	members map[int64][]net.Conn // who is subscribed, by whose messages they get; guarded by mu
 }
 
@@ -81,12 +81,11 @@ func (b *bare) push(w http.ResponseWriter, r *http.Request) {
 		c.frames = appendServerFrame(c.frames, bytes.TrimSuffix(message, []byte(",")))
 		c.answer = append(c.answer, bareReceipt...)
 	}
-	b.mu.RLock()
-	listeners := b.members[memberOf(c.body)]
-	b.mu.RUnlock()
-	for _, to := range listeners {
+	b.mu.Lock()
+	for _, to := range b.members[memberOf(c.body)] {
 		to.Write(c.frames)
 	}
+	b.mu.Unlock()
 	w.Header()["Content-Type"] = bareHeader
 	w.WriteHeader(http.StatusAccepted)
 	w.Write(c.answer)
@@ -125,13 +124,13 @@ func (b *bare) connect(w http.ResponseWriter, r *http.Request) {
 func (b *bare) join(member int64, c net.Conn) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.members[member] = append(slices.Clip(b.members[member]), c)
+	b.members[member] = append(b.members[member], c)
 }
 
 func (b *bare) leave(member int64, c net.Conn) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	left := slices.DeleteFunc(slices.Clone(b.members[member]), func(other net.Conn) bool { return other == c })
+	left := slices.DeleteFunc(b.members[member], func(other net.Conn) bool { return other == c })
 	if b.members[member] = left; len(left) == 0 {
 		delete(b.members, member)
 	}
