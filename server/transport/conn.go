@@ -61,7 +61,7 @@ func (s connState) local() bool { return s == stateClosing || s == stateAborted 
 // A link is the socket under a conn. All methods but run and wait are called with conn.mu held.
 type link interface {
 	// write writes what the socket takes without waiting. n < len(p) without an error
-	// means that it takes no more for now. A link that can only write by waiting takes
+	// means that it takes no more at the moment. A link that can only write by waiting takes
 	// nothing here and writes when it is told to await.
 	write(p []byte) (n int, err error)
 	// await makes the link call conn.writable as soon as the socket takes bytes.
@@ -194,7 +194,7 @@ func (c *conn) flush() {
 	c.drained()
 }
 
-// block notes that the socket takes no more for now. The caller holds c.mu.
+// block notes that the socket takes no more at the moment. The caller holds c.mu.
 func (c *conn) block() {
 	c.stuck = true
 	c.q.pace.begin(c.t.clock.now(), c.link.unsent())
