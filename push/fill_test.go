@@ -1,9 +1,12 @@
 package push_test
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 
+	"ws-gateway/apps"
 	"ws-gateway/push"
 	"ws-gateway/stat"
 )
@@ -48,4 +51,47 @@ func TestFill(t *testing.T) {
 		s.Close()
 	}
 	check("nobody left in the room", 4, 6, im, match)
+}
+
+// An app that a reload took out of the file goes at once, or with its last subscriber.
+func TestRefresh(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "apps.yaml")
+	write := func(file string) {
+		if err := os.WriteFile(path, []byte(file), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("apps: {match: {}, news: {}}")
+	rules, err := apps.Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := with(t, "apps: {}", func(o *push.Options) { o.Apps = rules })
+	s, _ := subscribe(t, h, "match", 7, 0)
+	s.Start()
+	publish(t, h, "match", -1, "to one")
+	publish(t, h, "news", -1, "to nobody")
+	check := func(when string, want ...stat.App) {
+		t.Helper()
+		h.Flush()
+		var got stat.Snapshot
+		h.Fill(&got)
+		for i := range got.Apps {
+			got.Apps[i].Log, got.Apps[i].Position = stat.Log{}, stat.Position{}
+		}
+		if !slices.Equal(got.Apps, want) {
+			t.Errorf("%s: apps are %+v\nwant %+v", when, got.Apps, want)
+		}
+		if got.Pushes != 2 || got.Deliveries != 1 {
+			t.Errorf("%s: %d pushes and %d deliveries in all, want 2 and 1", when, got.Pushes, got.Deliveries)
+		}
+	}
+	write("apps: {}\ndefault: deny")
+	if _, err := rules.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	h.Refresh()
+	check("after the reload", stat.App{Name: "match", Subscriptions: 1, Members: 1, Pushes: 1, Deliveries: 1})
+	s.Close()
+	check("without its last subscriber")
 }
